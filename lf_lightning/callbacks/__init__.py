@@ -1,0 +1,79 @@
+"""Callbacks: gather a split's outputs, calibrate, then metrics, predictions, plots, results, progress and checkpoints.
+
+They read `module.evaluated` and the module's calibrators; which system runs, and on which data, they do not know.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Callback
+
+    from lf_lightning.callbacks.calibrate import FitCalibrators
+    from lf_lightning.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
+    from lf_lightning.callbacks.collect import CollectOutputs
+    from lf_lightning.callbacks.metrics import LogMetrics
+    from lf_lightning.callbacks.plots import SavePlots
+    from lf_lightning.callbacks.predictions import WritePredictions
+    from lf_lightning.callbacks.progress import PhaseProgress
+    from lf_lightning.callbacks.record import RecordResults
+    from lf_lightning.callbacks.tracking import LogTables
+
+_HOME = {
+    "BestCheckpoint": "checkpoints",
+    "CollectOutputs": "collect",
+    "FitCalibrators": "calibrate",
+    "LastCheckpoint": "checkpoints",
+    "LogMetrics": "metrics",
+    "LogTables": "tracking",
+    "PhaseProgress": "progress",
+    "RecordResults": "record",
+    "SavePlots": "plots",
+    "WritePredictions": "predictions",
+}
+
+DEFAULTS = (
+    "CollectOutputs",
+    "FitCalibrators",
+    "LogMetrics",
+    "WritePredictions",
+    "SavePlots",
+    "LogTables",
+    "PhaseProgress",
+    "RecordResults",
+    "BestCheckpoint",
+    "LastCheckpoint",
+)
+"""The callbacks of every run in their order: each reads what those before it left, and the bar stops before the table."""
+
+__all__ = [
+    "DEFAULTS",
+    "BestCheckpoint",
+    "CollectOutputs",
+    "FitCalibrators",
+    "LastCheckpoint",
+    "LogMetrics",
+    "LogTables",
+    "PhaseProgress",
+    "RecordResults",
+    "SavePlots",
+    "WritePredictions",
+    "default_callbacks",
+]
+
+
+def default_callbacks() -> list[Callback]:
+    """Returns the callbacks of every run, made anew, in the order that they need."""
+    return [__getattr__(name)() for name in DEFAULTS]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,73 @@
+"""Checkpoints: `best.ckpt` of the last phase, `last.ckpt` of every epoch and of an interruption."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+FOLDER = "checkpoints"
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """Keeps the weights of the best validation as `checkpoints/best.ckpt`.
+
+    Only epochs of a fit's last phase compete: those before it are not the finished system.
+
+    Args:
+        monitor: The logged metric that decides.
+        mode: Whether less (`min`) or more (`max`) is better.
+    """
+
+    def __init__(self, monitor: str = "validation/nll", mode: str = "min") -> None:
+        super().__init__(
+            filename="best",
+            monitor=monitor,
+            mode=mode,
+            save_top_k=1,
+            save_on_train_epoch_end=False,
+            enable_version_counter=False,
+        )
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Finds the run's folder."""
+        self.dirpath = str(Path(trainer.default_root_dir) / FOLDER)
+        super().setup(trainer, pl_module, stage)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Saves if this epoch competes and is the best so far."""
+        if pl_module.is_selecting:
+            super().on_validation_end(trainer, pl_module)
+
+
+class LastCheckpoint(Callback):
+    """Keeps `checkpoints/last.ckpt`: after every epoch, every so many steps, and when a run is interrupted or fails.
+
+    Args:
+        every_n_steps: Also save after so many optimiser steps; 0: at epochs' ends only.
+    """
+
+    def __init__(self, every_n_steps: int = 0) -> None:
+        self.every_n_steps = every_n_steps
+        self._saved_step = -1
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
+        """Saves within the epoch."""
+        step = trainer.global_step
+        if self.every_n_steps and step % self.every_n_steps == 0 and step != self._saved_step:
+            self._saved_step = step
+            self._save(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Saves after the epoch and its validation."""
+        self._save(trainer)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Saves on SIGTERM, Ctrl-C or an error, unless the weights themselves are the error."""
+        if trainer.training and trainer.global_step > 0 and not isinstance(exception, ArithmeticError):
+            self._save(trainer)
+
+    def _save(self, trainer: Trainer) -> None:
+        if not getattr(trainer, "fast_dev_run", False):
+            trainer.save_checkpoint(Path(trainer.default_root_dir) / FOLDER / "last.ckpt", weights_only=False)  # resumable

@@ -1,0 +1,119 @@
+"""Hugging Face encoders with pooling and freezing: token ids in, one vector a text out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
+
+from lf_lightning.errors import ConfigurationError
+from lf_lightning.pretrained import load_pretrained
+
+Pooling = Literal["mean", "cls", "max"]
+
+
+class TextEncoder(nn.Module):
+    """Any encoder of the Hugging Face hub (RoBERTa, BERT, MPNet, MiniLM, DeBERTa, ModernBERT, ...) as one vector a text.
+
+    Args:
+        name: Hub name, local folder, or `package:NAME/PATH`.
+        pooling: How token vectors become one: mean over real tokens, the first token, or the maximum over real tokens.
+        frozen_layers: The embeddings and so many lower layers keep their weights; 0 trains all, -1 freezes the whole encoder.
+        gradient_checkpointing: Recompute activations in the backward pass: less memory, about a third more time.
+        config: The encoder's configuration as plain values; when given, the weights are not loaded but left for a checkpoint.
+
+    Raises:
+        ConfigurationError: The name cannot be loaded, or `frozen_layers` is not within -1..the number of layers.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        pooling: Pooling = "mean",
+        frozen_layers: int = 0,
+        gradient_checkpointing: bool = False,
+        config: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.pooling = pooling
+        self.model = _load(name, config)
+        if hasattr(self.model, "pooler"):
+            setattr(self.model, "pooler", None)  # noqa: B010  typed as a module; never part of the pooled vector; DDP refuses parameters without a gradient
+        self.frozen = frozen_layers == -1
+        self._freeze(frozen_layers)
+        if gradient_checkpointing:
+            self.model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[no-untyped-call]
+
+    @property
+    def dim(self) -> int:
+        """Width d of the vectors."""
+        return int(self.model.config.hidden_size)
+
+    @property
+    def plain_config(self) -> dict[str, Any]:
+        """The configuration as plain values, from which `config=` builds the same architecture without a hub."""
+        return dict(self.model.config.to_dict())
+
+    def train(self, mode: bool = True) -> TextEncoder:
+        """Switches dropout; a wholly frozen encoder stays in evaluation mode, so that its vectors can be kept."""
+        return super().train(mode and not self.frozen)
+
+    def forward(self, input_ids: Int[Tensor, "b t"], attention_mask: Int[Tensor, "b t"]) -> Float[Tensor, "b d"]:
+        """Returns the pooled vectors (B, d).
+
+        Args:
+            input_ids: (B, T) token ids.
+            attention_mask: (B, T), 1 on real tokens, at least one in a row.
+        """
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            hidden: Tensor = self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        if self.pooling == "cls":
+            return hidden[:, 0]
+        mask = attention_mask.unsqueeze(-1).to(hidden.dtype)
+        if self.pooling == "mean":
+            return (hidden * mask).sum(1) / mask.sum(1).clamp(min=1)
+        return hidden.masked_fill(mask == 0, torch.finfo(hidden.dtype).min).amax(1)
+
+    def _freeze(self, frozen_layers: int) -> None:
+        layers = _layers(self.model)
+        if not -1 <= frozen_layers <= len(layers):
+            raise ConfigurationError(
+                f"frozen_layers={frozen_layers}: this encoder has {len(layers)} layers. "
+                f"Way out: 0 to {len(layers)}, or -1 for all."
+            )
+        if self.frozen:
+            self.requires_grad_(False)
+        elif frozen_layers > 0:
+            self.model.get_input_embeddings().requires_grad_(False)
+            embeddings = getattr(self.model, "embeddings", None)
+            if embeddings is not None:
+                embeddings.requires_grad_(False)
+            for layer in layers[:frozen_layers]:
+                layer.requires_grad_(False)
+
+
+def _load(name: str, config: Mapping[str, Any] | None) -> PreTrainedModel:
+    model: PreTrainedModel
+    if config is None:
+        model = load_pretrained(AutoModel, name, argument="encoder", dtype=torch.float32)
+    else:
+        values = dict(config)
+        built: PretrainedConfig = AutoConfig.for_model(values.pop("model_type"), **values)
+        model = AutoModel.from_config(built, dtype=torch.float32)  # type: ignore[no-untyped-call]
+    if getattr(model.config, "is_encoder_decoder", False) or not hasattr(model.config, "hidden_size"):
+        raise ConfigurationError(
+            f"encoder={name!r} ({model.config.model_type}) is not an encoder. Way out: roberta-base, for example."
+        )
+    return model
+
+
+def _layers(model: PreTrainedModel) -> nn.ModuleList:
+    depth = model.config.num_hidden_layers
+    for module in model.modules():
+        if isinstance(module, nn.ModuleList) and len(module) == depth:
+            return module
+    raise ConfigurationError(f"The layers of {type(model).__name__} were not found. Way out: frozen_layers: 0.")

@@ -1,0 +1,222 @@
+"""Combining the opinions of several members about a text: logarithmic opinion pools, as functions.
+
+A member's opinion is a row of K logits: log-probabilities (multi-class) or log-odds (multi-label). Member 0 is the encoder.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import expit, logsumexp, softmax
+from torch import Tensor
+
+from lf_lightning.contract import Task
+
+
+def opinions(probabilities: Float[Tensor, "*b k"], task: Task, floor: float = 1e-4) -> Float[Tensor, "*b k"]:
+    """Returns probabilities as logits: log p (multi-class) or log p - log (1 - p) (multi-label).
+
+    Args:
+        probabilities: (..., K) in [0, 1].
+        task: Multi-class or multi-label.
+        floor: Probabilities are first clipped to [floor, 1 - floor]: an LLM's hard 0 is not proof.
+
+    >>> opinions(torch.tensor([0.5, 0.5]), "multilabel").tolist()
+    [0.0, 0.0]
+    """
+    p = probabilities.float().clamp(floor, 1 - floor)
+    return p.log() if task == "multiclass" else p.logit()
+
+
+def normalise(logits: Float[Tensor, "*b k"], task: Task) -> Float[Tensor, "*b k"]:
+    """Returns logits as an opinion: log-softmax for multi-class, unchanged log-odds for multi-label; float32."""
+    return logits.float().log_softmax(-1) if task == "multiclass" else logits.float()
+
+
+def linear_average(
+    members: Float[Tensor, "b m k"], present: Bool[Tensor, "b m"], task: Task, weights: Float[Tensor, "b m"] | None = None
+) -> Float[Tensor, "b k"]:
+    """Returns the logits of the (weighted) mean of the present members' probabilities (a linear opinion pool).
+
+    Args:
+        members: (B, M, K) opinions.
+        present: (B, M), at least one true in a row.
+        task: Multi-class or multi-label.
+        weights: (B, M) non-negative; None for equal weights. Renormalised over the present members.
+    """
+    w = present.to(members.dtype) if weights is None else weights * present
+    w = (w / w.sum(-1, keepdim=True).clamp(min=1e-12)).unsqueeze(-1)
+    p = members.softmax(-1) if task == "multiclass" else members.sigmoid()
+    return opinions((w * torch.where(present.unsqueeze(-1), p, 0.0)).sum(1), task, floor=1e-6)
+
+
+def log_linear_pool(
+    members: Float[Tensor, "b m k"], present: Bool[Tensor, "b m"], weights: Float[Tensor, " m"], bias: Float[Tensor, " k"]
+) -> Float[Tensor, "b k"]:
+    r"""Returns :math:`b + s \sum_m w_m \ell_m` over the present members (a logarithmic opinion pool; Genest and Zidek, 1986).
+
+    Args:
+        members: (B, M, K) opinions :math:`\ell`.
+        present: (B, M), which members have an opinion.
+        weights: (M,) non-negative.
+        bias: (K,).
+
+    :math:`s` is all weights over the weights present, so that a row with fewer opinions keeps the scale of its logits.
+
+    >>> both = torch.log(torch.tensor([[[0.8, 0.2], [0.5, 0.5]]]))
+    >>> log_linear_pool(both, torch.tensor([[True, True]]), torch.ones(2), torch.zeros(2)).softmax(-1)
+    tensor([[0.8000, 0.2000]])
+    """
+    w = weights * present
+    scale = weights.sum() / w.sum(-1, keepdim=True).clamp(min=1e-6)
+    pooled = torch.einsum("bm,bmk->bk", w, torch.where(present.unsqueeze(-1), members, 0.0))
+    return bias + scale * pooled
+
+
+def fit_pool(
+    members: Float[Tensor, "n m k"],
+    present: Bool[Tensor, "n m"],
+    labels: Tensor,
+    task: Task,
+    *,
+    prior_rows: float = 4.0,
+    bias_rows: float = 4.0,
+) -> tuple[Float[Tensor, " m"], Float[Tensor, " k"]]:
+    r"""Fits the weights and the bias of :func:`log_linear_pool` by penalised maximum likelihood.
+
+    Minimises :math:`\sum_i NLL_i + \frac{\lambda_w}{2} \sum_m (w_m - w^0_m)^2 + \frac{\lambda_b}{2} \sum_k b_k^2` with
+    :math:`w \ge 0` by L-BFGS-B in float64: convex, hence the same answer from any start. The prior :math:`w^0_m = t_m / M` is
+    each member's own inverse temperature over their number: with few rows the pool is the mean of calibrated opinions,
+    and a member whose calibrated opinion is flat has no say.
+
+    Args:
+        members: (n, M, K) opinions on rows that no member was fitted on.
+        present: (n, M).
+        labels: (n,) int64 or (n, K) float, all labelled.
+        task: Multi-class or multi-label.
+        prior_rows: :math:`\lambda_w`, how many rows the prior on the weights counts for.
+        bias_rows: :math:`\lambda_b`, the same for the bias.
+    """
+    x = np.where(present.cpu().numpy()[..., None], members.double().cpu().numpy(), 0.0)
+    y = one_hot(labels, members.shape[-1])
+    count = x.shape[1]
+    start = np.array([_fit(x[:, [m]], y, task, np.array([0.5]), prior_rows, None)[0][0] for m in range(count)]) / count
+    weights, bias = _fit(x, y, task, start, prior_rows, bias_rows)
+    return torch.from_numpy(weights).float(), torch.from_numpy(bias).float()
+
+
+def fit_linear(
+    features: Float[Tensor, "n f"],
+    labels: Tensor,
+    task: Task,
+    ridge: float,
+    *,
+    offset: Float[Tensor, "n k"] | None = None,
+    num_labels: int,
+) -> tuple[Float[Tensor, "k f"], Float[Tensor, " k"]]:
+    r"""Fits logits = offset + W x + b by penalised maximum likelihood: NLL + ridge / 2 * (|W|^2 + |b|^2 / 10), L-BFGS in float64.
+
+    Without an offset and with ridge = 1 / C this is logistic regression as scikit-learn has it, but for the light penalty on b.
+
+    Args:
+        features: (n, F).
+        labels: (n,) int64 or (n, K) float, all labelled.
+        task: Multi-class or multi-label.
+        ridge: Strength of the penalty; large keeps the logits at the offset.
+        offset: (n, K) logits to start from; None for zeros.
+        num_labels: K.
+    """
+    x, y = features.double().cpu().numpy(), one_hot(labels, num_labels)
+    base = np.zeros_like(y) if offset is None else offset.double().cpu().numpy()
+    size = x.shape[1] * num_labels
+
+    def objective(theta: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        w, b = theta[:size].reshape(-1, num_labels), theta[size:]
+        loss, slope = _nll(base + x @ w + b, y, task)
+        loss += ridge / 2 * ((w**2).sum() + (b**2).sum() / 10)
+        return loss, np.concatenate([(x.T @ slope + ridge * w).ravel(), slope.sum(0) + ridge / 10 * b])
+
+    theta = minimize(objective, np.zeros(size + num_labels), jac=True, method="L-BFGS-B", options={"maxiter": 500}).x
+    weight = torch.from_numpy(theta[:size].reshape(-1, num_labels).T.copy())
+    return weight.float(), torch.from_numpy(theta[size:].copy()).float()
+
+
+def choose_ridge(
+    features: Float[Tensor, "n f"],
+    labels: Tensor,
+    task: Task,
+    *,
+    offset: Float[Tensor, "n k"],
+    ridges: tuple[float, ...] = (3.0, 10.0, 30.0, 100.0, 1000.0),
+    folds: int = 5,
+) -> float:
+    """Returns the strongest penalty of :func:`fit_linear` whose cross-validated NLL is within one standard error of the best.
+
+    Infinity (keep the offset as it is) competes too, so that few rows keep what was already known.
+
+    Args:
+        features: (n, F).
+        labels: (n,) or (n, K).
+        task: Multi-class or multi-label.
+        offset: (n, K).
+        ridges: Candidates besides infinity.
+        folds: Rows i with i mod folds = f are held out in fold f.
+    """
+    y = one_hot(labels, offset.shape[-1])
+    fold = np.arange(len(y)) % folds
+    losses = {math.inf: _row_nll(offset.double().cpu().numpy(), y, task)}
+    for ridge in ridges:
+        held = np.empty(len(y))
+        for f in range(min(folds, len(y))):
+            out = torch.from_numpy(fold == f)
+            w, b = fit_linear(features[~out], labels[~out], task, ridge, offset=offset[~out], num_labels=y.shape[1])
+            held[out.numpy()] = _row_nll((offset[out] + features[out] @ w.T + b).double().numpy(), y[out.numpy()], task)
+        losses[ridge] = held
+    best = min(losses, key=lambda r: losses[r].mean())
+    gap = {r: row - losses[best] for r, row in losses.items()}
+    return max(r for r, g in gap.items() if g.mean() <= g.std() / math.sqrt(len(g)))
+
+
+def one_hot(labels: Tensor, num_labels: int) -> NDArray[np.float64]:
+    """Returns labels as (n, K) float64 of 0 and 1."""
+    y = labels.cpu().numpy()
+    return np.eye(num_labels)[y] if y.ndim == 1 else y.astype(np.float64)
+
+
+def _row_nll(z: NDArray[np.float64], y: NDArray[np.float64], task: Task) -> NDArray[np.float64]:
+    if task == "multiclass":
+        return np.asarray(logsumexp(z, axis=1) - (z * y).sum(1))
+    return np.asarray((np.logaddexp(0, z) - y * z).sum(1))
+
+
+def _nll(z: NDArray[np.float64], y: NDArray[np.float64], task: Task) -> tuple[float, NDArray[np.float64]]:
+    """Returns the summed NLL and its slope in the logits."""
+    p = softmax(z, axis=1) if task == "multiclass" else expit(z)
+    return float(_row_nll(z, y, task).sum()), p - y
+
+
+def _fit(
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    task: Task,
+    prior: NDArray[np.float64],
+    prior_rows: float,
+    bias_rows: float | None,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    _, count, num_labels = x.shape
+
+    def objective(theta: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        w, b = theta[:count], theta[count:]
+        loss, slope = _nll(np.einsum("m,nmk->nk", w, x) + b, y, task)
+        gap, lam = w - prior, bias_rows or 0.0
+        loss += prior_rows / 2 * float((gap**2).sum()) + lam / 2 * float((b**2).sum())
+        return loss, np.concatenate([np.einsum("nk,nmk->m", slope, x) + prior_rows * gap, slope.sum(0) + lam * b])
+
+    bounds = [(0.0, None)] * count + [(0.0, 0.0) if bias_rows is None else (None, None)] * num_labels
+    result = minimize(objective, np.concatenate([prior, np.zeros(num_labels)]), jac=True, method="L-BFGS-B", bounds=bounds)
+    return result.x[:count], result.x[count:]

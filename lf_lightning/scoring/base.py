@@ -1,0 +1,73 @@
+"""What every scorer is: a card that says who answers and how, and texts in, probabilities out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lf_lightning.store import ScorerCard, Status
+
+Advance = Callable[[int], object]
+"""Told how many more texts are done, for a progress bar."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """A scorer's opinion of n texts over K labels.
+
+    Attributes:
+        probabilities: (n, K) float32 in [0, 1]; multi-class rows sum to 1; 0 in rows that are not `SCORED`.
+        status: (n,) uint8 of `Status`; `ABSENT` where the scorer has nothing to say and may be asked again.
+        rationales: n reasons in words, None where there is none; or None for all.
+        usage: n notes of what an answer cost or lost (tokens, `dropped_tokens`), plain values; or None for all.
+    """
+
+    probabilities: NDArray[np.float32]
+    status: NDArray[np.uint8]
+    rationales: list[str | None] | None = None
+    usage: list[dict[str, Any] | None] | None = None
+
+    def __post_init__(self) -> None:
+        if self.probabilities.ndim != 2 or self.status.shape != self.probabilities.shape[:1]:
+            raise ValueError(f"probabilities {self.probabilities.shape} and status {self.status.shape} do not match.")
+
+    @classmethod
+    def where_finite(cls, probabilities: NDArray[np.floating[Any]], usage: list[dict[str, Any] | None] | None = None) -> Scores:
+        """Returns scores in which a row that is not finite is `UNPARSED` and 0.
+
+        Args:
+            probabilities: (n, K).
+            usage: As above.
+        """
+        finite = np.isfinite(probabilities).all(1)
+        status = np.where(finite, int(Status.SCORED), int(Status.UNPARSED)).astype(np.uint8)
+        return cls(np.where(finite[:, None], probabilities, 0.0).astype(np.float32), status, usage=usage)
+
+
+class Scorer(ABC):
+    """Anything that turns texts into per-label probabilities: a local LM, a provider's model, a table, a fitted system.
+
+    A new one is one file with one subclass, named by `class_path` in the YAML. It is cheap to construct: weights are
+    loaded and connections opened by the first `score`, so that nothing of the kind happens where all is in the store.
+    """
+
+    @property
+    @abstractmethod
+    def card(self) -> ScorerCard:
+        """The identity under which scores are kept: its spec holds all that changes an answer and nothing that does not."""
+
+    @abstractmethod
+    def score(self, texts: Sequence[str], advance: Advance | None = None) -> Scores:
+        """Returns the opinion of n texts, in their order. A text's score does not depend on the other texts.
+
+        A text that fails is marked by its status and does not stop the rest.
+
+        Args:
+            texts: n texts, any strings.
+            advance: Called with the number of texts done since its last call.
+        """

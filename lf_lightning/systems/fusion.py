@@ -1,0 +1,304 @@
+"""Fusion: an encoder's opinion and the scores of one or more LLMs, combined by a head (LabelFusion, arXiv 2512.10793)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from lf_lightning.calibration import Calibrator, TemperatureScaling
+from lf_lightning.contract import Batch, Outputs, Phase, RowsData, Split, Task
+from lf_lightning.encoders import Pooling, TextEncoder
+from lf_lightning.errors import ConfigurationError, NotFittedError
+from lf_lightning.heads import AverageFusion, Evidence, FusionHead, FusionMLP, LinearStack
+from lf_lightning.heads.functional import normalise, opinions
+from lf_lightning.losses import BinaryCrossEntropy, CrossEntropy, RowLoss, labelled, mean_over_labelled
+from lf_lightning.systems.base import ClassifierModule, Schedule
+from lf_lightning.systems.evidence import EncoderEvidence, EvidenceMode
+from lf_lightning.systems.hyperparameters import plain_factory
+from lf_lightning.systems.row_pass import over_rows
+
+
+class FusionLightningModule(ClassifierModule):
+    """An encoder with a linear classifier, M scorers' cached scores, and a head that combines their opinions.
+
+    Args:
+        labels: The K label names, in the order of the logits (linked to the data).
+        task: Multi-class or multi-label (linked to the data).
+        scorers: Names of the M scorers whose scores the batches carry (linked to the data); none: the encoder alone.
+        class_weight: K weights of the labels in the loss (linked to the data), or None.
+        encoder: Hub name, local folder or `package:NAME/PATH` of a Hugging Face encoder.
+        pooling: How token vectors become one: mean over real tokens, first token (cls), or max.
+        frozen_layers: So many lower layers and the embeddings keep their weights; -1 freezes all (and encodes once).
+        gradient_checkpointing: Recompute activations: less memory, about a third more time.
+        compile: Compile the encoder with torch.compile.
+        dropout: Share of the pooled vector's units dropped before the encoder's classifier, in training.
+        head: Builds the fusion head from (K, M + 1, width of the vectors, task).
+        evidence: Encoder outputs that the head learns from: out of sample (crossfit, holdout), or joint (the paper).
+        folds: Number of folds of crossfit.
+        holdout: Share of the train rows that holdout keeps for the head.
+        encoder_epochs: Epochs of each encoder (of the whole fit when joint).
+        head_epochs: Epochs of the head after the encoder (not when joint).
+        encoder_lr: Learning rate of the encoder.
+        classifier_lr: Learning rate of the encoder's linear classifier.
+        head_lr: Learning rate of the head.
+        weight_decay: AdamW's, on matrices only.
+        warmup: Share of a phase's steps over which the learning rates rise.
+        schedule: How they fall afterwards.
+        loss: Builds the loss per row; None: cross-entropy (multi-class) or binary cross-entropy (multi-label).
+        auxiliary_weight: Weight of the encoder's own loss when joint, so that the encoder alone stays a classifier.
+        score_dropout: Share of scores hidden from the head in training: one model serves with all, some or no scorers.
+        calibrator: Builds the calibrator of the fused logits from (K, task).
+        score_calibrator: Builds the calibrator of each scorer's scores, before fusion, from (K, task).
+        seed: Fixes folds, initial heads and dropout.
+        encoder_config: The encoder's configuration as plain values; then its weights are not loaded (checkpoints use it).
+    """
+
+    def __init__(
+        self,
+        labels: list[str],
+        task: Task = "multiclass",
+        scorers: Sequence[str] = (),
+        class_weight: list[float] | None = None,
+        encoder: str = "roberta-base",
+        pooling: Pooling = "mean",
+        frozen_layers: int = 0,
+        gradient_checkpointing: bool = False,
+        compile: bool = False,
+        dropout: float = 0.1,
+        head: Callable[[int, int, int, Task], FusionHead] = FusionMLP,
+        evidence: EvidenceMode = "crossfit",
+        folds: int = 5,
+        holdout: float = 0.2,
+        encoder_epochs: int = 3,
+        head_epochs: int = 10,
+        encoder_lr: float = 2e-5,
+        classifier_lr: float = 1e-3,
+        head_lr: float = 1e-3,
+        weight_decay: float = 0.01,
+        warmup: float = 0.1,
+        schedule: Schedule = "linear",
+        loss: Callable[[], RowLoss] | None = None,
+        auxiliary_weight: float = 0.5,
+        score_dropout: float = 0.1,
+        calibrator: Callable[[int, Task], Calibrator] = TemperatureScaling,
+        score_calibrator: Callable[[int, Task], Calibrator] = TemperatureScaling,
+        seed: int = 0,
+        encoder_config: dict[str, Any] | None = None,
+    ) -> None:
+        members = ["encoder", *scorers, *(("average", "stack") if scorers else ())]
+        super().__init__(labels, task, calibrator, weight_decay, warmup, schedule, seed, members)
+        self.save_hyperparameters()
+        self.scorers = list(scorers)
+        self.encoder = TextEncoder(encoder, pooling, frozen_layers, gradient_checkpointing, encoder_config)
+        self.hparams["encoder_config"] = self.encoder.plain_config
+        self.classifier = nn.Linear(self.encoder.dim, len(labels))
+        self.dropout = nn.Dropout(dropout)
+        shape = (len(labels), len(self.scorers) + 1, self.encoder.dim, task)
+        self.head: FusionHead | None = head(*shape) if self.scorers else None
+        self.references = nn.ModuleDict(
+            {"average": AverageFusion(*shape), "stack": LinearStack(*shape)} if self.scorers else {}
+        )
+        self.references.requires_grad_(False)
+        self.score_calibrators = nn.ModuleList(score_calibrator(len(labels), task) for _ in self.scorers)
+        default: Callable[[], RowLoss] = CrossEntropy if task == "multiclass" else BinaryCrossEntropy
+        self.loss = (default if loss is None else loss)()
+        self.register_buffer("class_weight", None if class_weight is None else torch.tensor(class_weight), persistent=False)
+        self.evidence = EncoderEvidence(evidence, folds, holdout, encoder_epochs, head_epochs, seed)
+        self.lrs = {"encoder": encoder_lr, "classifier": classifier_lr, "head": head_lr}
+        self.auxiliary_weight, self.score_dropout, self.compile_encoder = auxiliary_weight, score_dropout, compile
+        if evidence == "crossfit" and not self.encoder.frozen and getattr(self.head, "use_representation", False):
+            raise ConfigurationError(
+                "use_representation=True with evidence='crossfit': the folds' encoders do not share one space. "
+                "Way out: evidence: holdout or joint, or frozen_layers: -1."
+            )
+        self._initial_encoder: dict[str, Tensor] = {}
+        self._vectors: dict[Split | None, Tensor] = {}
+        for name, factory in (
+            ("head", head),
+            ("calibrator", calibrator),
+            ("score_calibrator", score_calibrator),
+            ("loss", loss),
+        ):
+            self.hparams[name] = plain_factory(name, self.hparams.get(name, factory))
+        self.hparams.setdefault("_instantiator", "lightning.pytorch.cli.instantiate_module")
+
+    # ---- the plan of a fit
+
+    def phases(self) -> list[Phase]:
+        """Returns `EncoderEvidence.plan`, or the encoder's epochs alone where no scorer gives a head anything to combine."""
+        return [Phase("encoder", self.evidence.encoder_epochs)] if self.head is None else self.evidence.plan()
+
+    def rows_of_epoch(self, epoch: int) -> Tensor | None:
+        """See `contract.PhasedSystem`."""
+        return None if self.head is None else self.evidence.rows_of(self.phase_of(epoch)[0], self.rows_data)
+
+    def parameter_groups(self) -> dict[str, tuple[nn.Module, float]]:
+        """Returns encoder, classifier and head with their learning rates."""
+        modules: dict[str, nn.Module] = {"encoder": self.encoder, "classifier": self.classifier}
+        if self.head is not None:
+            modules["head"] = self.head
+        return {name: (module, self.lrs[name]) for name, module in modules.items()}
+
+    def setup(self, stage: str) -> None:
+        """Keeps the pretrained weights, from which each phase's encoder starts, and compiles the encoder if asked."""
+        if stage == "fit" and not self.encoder.frozen and len(self.phases()) > 2:
+            self._initial_encoder = {name: value.clone() for name, value in self.encoder.state_dict().items()}
+        if self.compile_encoder:
+            self.encoder.model.compile()
+        super().setup(stage)
+
+    def on_fit_start(self) -> None:
+        """Encodes train and validation texts once, if the encoder is frozen."""
+        if self.encoder.frozen and isinstance(self.data, RowsData):
+            for split in ("train", "validation"):
+                if self.data.number_of_rows(split):
+                    self._vectors[split] = over_rows(self, split, None, self._encode)
+
+    def begin_phase(self, position: int, phase: Phase) -> None:
+        """Collects what the encoder of the phase before says out of sample, then starts the next encoder, or the head."""
+        self._collect(position - 1)
+        if phase.name == "head":
+            self.encoder.requires_grad_(False)
+            self.classifier.requires_grad_(False)
+            self._start_head()
+        else:
+            if self._initial_encoder:
+                self.encoder.load_state_dict(self._initial_encoder)
+            torch.manual_seed(self.seed)
+            self.classifier.reset_parameters()
+        self.trainer.optimizers[0].state.clear()
+
+    def _collect(self, position: int) -> None:
+        rows = self.evidence.rows_after(position, self.rows_data) if self.head is not None else None
+        if rows is not None:
+            logits = over_rows(self, "train", rows, lambda batch: self.classifier(self._vectors_of(batch, "train")))
+            self.evidence.add(rows, logits[rows], self.rows_data.number_of_rows("train"))
+
+    def _start_head(self) -> None:
+        assert self.head is not None
+        assert self.evidence.logits is not None
+        scores, scored, labels = self.rows_data.scores_and_labels("train")
+        known = self.evidence.logits.isfinite().all(-1) & labelled(labels)
+        members, present = self._members(self.evidence.logits[known], scores[known], scored[known])
+        representation = self._evidence_vectors(known.nonzero().flatten())
+        evidence = Evidence(members.cpu(), present.cpu(), labels[known], representation)
+        self.head.start(evidence)
+        self._start_references(evidence)
+
+    def fit_score_calibrators(self, scores: Tensor, scored: Tensor, labels: Tensor) -> None:
+        """Fits each scorer's calibrator.
+
+        Args:
+            scores: (n, M, K) probabilities of validation rows.
+            scored: (n, M).
+            labels: (n,) or (n, K), unlabelled rows are skipped.
+        """
+        known = labelled(labels)
+        for m, calibrator in enumerate(self.score_calibrators):
+            said = known & scored[:, m]
+            calibrator.fit(opinions(scores[said, m], self.task), labels[said])
+
+    def fit_references(self, outputs: Outputs) -> None:
+        """Fits the stack on validation outputs when joint training left no other out-of-sample opinions; nothing otherwise.
+
+        Args:
+            outputs: Of the whole validation split.
+        """
+        if self.evidence.mode == "joint" and self.head is not None:
+            known = labelled(outputs.labels)
+            members = torch.stack([outputs.members[name][known] for name in ("encoder", *self.scorers)], 1)
+            present = members.isfinite().all(-1)
+            members = normalise(members.nan_to_num(0.0), self.task)
+            self._start_references(Evidence(members, present, outputs.labels[known]))
+            vectors = torch.empty(len(members), 0)
+            for name, reference in self.references.items():
+                outputs.members[name][known] = reference.cpu()(members, present, vectors)
+                reference.to(self.device)
+
+    def _start_references(self, evidence: Evidence) -> None:
+        for reference in self.references.values():
+            cast(FusionHead, reference).start(evidence)
+
+    # ---- forward
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Returns the loss of the current phase and its parts."""
+        phase = self.phase_of(self.current_epoch)[1]
+        if phase.name == "head":
+            assert self.evidence.logits is not None
+            rows = batch["index"].cpu()
+            logits = self.evidence.logits[rows].to(self.device)
+            return {"loss": self._mean_loss(self._fuse(batch, logits, self._evidence_vectors(rows)), batch)}
+        vectors = self._vectors_of(batch, "train")
+        own = self.classifier(self.dropout(vectors))
+        loss = self._mean_loss(own, batch)
+        if phase.name != "joint":
+            return {"loss": loss}
+        fused = self._mean_loss(self._fuse(batch, own, vectors), batch)
+        return {"loss": fused + self.auxiliary_weight * loss, "fusion_loss": fused, "encoder_loss": loss}
+
+    def outputs(self, batch: Batch) -> Outputs:
+        """Returns fused logits and each member's; while the encoder is still being fitted, the encoder's own."""
+        vectors = self._vectors_of(batch, "validation" if self.is_fitting else None)
+        own = self.classifier(vectors).float()
+        has_head = self.is_selecting if self.is_fitting else self.phase_begun == len(self.phases()) - 1
+        if not has_head and not self.is_fitting:
+            raise NotFittedError("The fit had not reached its last phase. Way out: lf fit --ckpt_path last, then again.")
+        if self.head is None or not has_head:
+            return Outputs(batch["index"], own, batch["labels"], {"encoder": own})
+        members, present = self._members(own, batch["scores"], batch["scored"])
+        named = {"encoder": own}
+        for m, name in enumerate(self.scorers, start=1):
+            named[name] = members[:, m].masked_fill(~present[:, [m]], torch.nan)
+        for name, reference in self.references.items():
+            named[name] = reference(members, present, vectors)
+        return Outputs(batch["index"], self.head(members, present, vectors.float()).float(), batch["labels"], named)
+
+    def _fuse(self, batch: Batch, logits: Tensor, vectors: Tensor | None) -> Tensor:
+        assert self.head is not None
+        scored = batch["scored"]
+        if self.score_dropout > 0:
+            scored = scored & (torch.rand(scored.shape, device=scored.device) >= self.score_dropout)
+        members, present = self._members(logits, batch["scores"], scored)
+        fused: Tensor = self.head(members, present, vectors)
+        return fused
+
+    def _members(self, logits: Tensor, scores: Tensor, scored: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns opinions (B, M + 1, K) and who has one (B, M + 1): the encoder first, then the calibrated scores."""
+        said = opinions(scores, self.task)
+        each = [normalise(logits, self.task)]
+        each += [normalise(calibrate(said[:, m]), self.task) for m, calibrate in enumerate(self.score_calibrators)]
+        present = torch.cat([torch.ones(len(logits), 1, dtype=torch.bool, device=scored.device), scored], 1)
+        return torch.stack(each, 1), present
+
+    def _mean_loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        return mean_over_labelled(self.loss(logits.float(), batch["labels"], self.class_weight), batch["labels"])
+
+    # ---- encoding
+
+    def _encode(self, batch: Batch) -> Tensor:
+        vectors: Tensor = self.encoder(batch["input_ids"], batch["attention_mask"])
+        return vectors
+
+    def _vectors_of(self, batch: Batch, split: Split | None) -> Tensor:
+        if split in self._vectors:
+            return self._vectors[split][batch["index"].cpu()].to(self.device)
+        return self._encode(batch)
+
+    def _evidence_vectors(self, rows: Tensor) -> Tensor | None:
+        return self._vectors["train"][rows.cpu()].to(self.device) if "train" in self._vectors else None
+
+    # ---- state
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keeps the phase and the evidence."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["evidence"] = self.evidence.state()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restores them."""
+        super().on_load_checkpoint(checkpoint)
+        self.evidence.restore(checkpoint["evidence"])
