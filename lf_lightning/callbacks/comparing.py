@@ -62,8 +62,8 @@ def paired_tests(judged: Judged, seed: int = 0) -> dict[str, dict[str, Any]]:
 def best_members(figures: Figures) -> dict[str, str]:
     """Returns the best member by metric; the earlier one where two are equal.
 
-    Combinations of members are left out, and so is a member without an opinion on most of the system's rows: a few easy rows would
-    make it the best.
+    Combinations of members are left out, and so is a member without an opinion on most of the system's rows: a few easy rows
+    would make it the best.
 
     Args:
         figures: Of the split that chooses; `system` may be missing.

@@ -91,7 +91,7 @@ class PhaseProgress(ProgressBar):
     ) -> None:
         """Moves it."""
         if not trainer.sanity_checking:
-            self._move_other(batch_idx, self.total_val_batches_current_dataloader)
+            self._move_other(batch_idx, sum(trainer.num_val_batches))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Takes it away."""
@@ -107,7 +107,7 @@ class PhaseProgress(ProgressBar):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Moves it."""
-        self._move_other(batch_idx, self.total_test_batches_current_dataloader)
+        self._move_other(batch_idx, sum(trainer.num_test_batches))
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stops it before results are printed."""
@@ -121,7 +121,7 @@ class PhaseProgress(ProgressBar):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Moves it."""
-        self._move_other(batch_idx, self.total_predict_batches_current_dataloader)
+        self._move_other(batch_idx, sum(trainer.num_predict_batches))
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stops it."""

@@ -152,12 +152,14 @@ def print_results(record: RunRecord, folder: Path) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(soft_wrap=False)
+    console = Console()
+    if not console.is_terminal:
+        console.width = max(console.width, 100)  # a file has no width: no name need be folded
     figures = record.metrics["test"]
     title = Text(f"{record.experiment}: {int(figures[SYSTEM]['rows'])} test rows")
     table = Table(box=ROUNDED if console.is_terminal else ASCII2, title=title)
     table.add_column("", overflow="fold")
-    for column in ("accuracy", "macro-F1", "NLL", "ECE"):
+    for column in ("accuracy %", "macro-F1 %", "NLL", "ECE"):
         table.add_column(column, justify="right", no_wrap=True)
     for name in _order(record):
         values, own = figures[name], name == SYSTEM

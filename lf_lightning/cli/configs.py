@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from pathlib import Path
 
+from lf_lightning.cli.secret_check import refuse_secrets
 from lf_lightning.errors import ConfigurationError
-
-
-def packaged_folder() -> Path:
-    """Returns the folder of the configs that come with the package: inside the wheel, or `configs/` of a source tree."""
-    package = Path(__file__).resolve().parents[1]
-    inside = package / "configs"
-    return inside if inside.is_dir() else package.parent / "configs"
+from lf_lightning.packaged import configs_folder
 
 
 def packaged_names() -> list[str]:
     """Returns the packaged configs, such as `ag_news.yaml` and `debug/overfit.yaml`, sorted."""
-    folder = packaged_folder()
+    folder = configs_folder()
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.yaml"))
 
 
@@ -37,7 +33,7 @@ def find(name: str) -> Path:
     wanted = path.as_posix().removeprefix("./").removeprefix("configs/")
     for candidate in (wanted, f"{wanted}.yaml"):
         if candidate in packaged:
-            return packaged_folder() / candidate
+            return configs_folder() / candidate
     here = [file.name for file in Path().glob("*.yaml")]
     near = difflib.get_close_matches(f"{wanted.removesuffix('.yaml')}.yaml", [*packaged, *here], n=1)
     guess = f" Did you mean {near[0]!r}?" if near else ""
@@ -45,3 +41,30 @@ def find(name: str) -> Path:
         f"--config {name!r}: no such file in {Path.cwd()}, and no packaged config of that name.{guess} "
         f"Packaged: {', '.join(packaged) or 'none'}."
     )
+
+
+def resolve(words: Sequence[str]) -> tuple[list[str], list[Path]]:
+    """Puts files in the place of the names that `--config` gives, and reads each for secrets.
+
+    Args:
+        words: A command line; `-c` and `--config=NAME` are understood too.
+
+    Returns:
+        The command line with `--config FILE`, and the files in order.
+
+    Raises:
+        ConfigurationError: A config is not found, or holds something like a key.
+    """
+    resolved: list[str] = []
+    files: list[Path] = []
+    remaining = iter(words)
+    for word in remaining:
+        option, equals, value = word.partition("=")
+        if option not in ("-c", "--config"):
+            resolved.append(word)
+            continue
+        file = find(value if equals else next(remaining, ""))
+        refuse_secrets(str(file), file.read_text(encoding="utf-8"))
+        files.append(file)
+        resolved += ["--config", str(file)]
+    return resolved, files

@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -28,6 +29,7 @@ from lf_lightning.packaged import PREFIX, locate
 DISTRIBUTION = "lf-lightning"
 KEY_VARIABLES = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY", "HF_TOKEN", "WANDB_API_KEY")
 HUB_TIMEOUT = 1.0
+HUB_TABLE = "hf:"
 
 State = Literal["ok", "absent", "missing"]
 """`absent`: not there, and nothing asks for it. `missing`: something asks for it, so the exit code is 1."""
@@ -35,6 +37,7 @@ State = Literal["ok", "absent", "missing"]
 _TABLE_FILE = re.compile(r"\.(csv|tsv|jsonl|json|parquet)$", re.IGNORECASE)
 _PATH_KEY = re.compile(r"(^|_)(file|files|path|folder|dir|store)$")
 _OUTPUT_KEY = re.compile(r"(save_dir|default_root_dir|dirpath|ckpt_path)$")
+_SOURCE_KEYS = ("train", "validation", "test", "predict", "scores")
 _MODEL_KEYS = ("encoder", "tokenizer", "model_name")
 
 
@@ -185,7 +188,11 @@ def _need(key: str, value: str) -> Finding | None:
         )
     if _OUTPUT_KEY.search(key):
         return None
-    if _TABLE_FILE.search(value) or _PATH_KEY.search(key):
+    if key == "class_path":
+        return _class(part, value)
+    if value.startswith(HUB_TABLE):
+        return Finding(part, value, "absent", "a data set of the hub: the first run fetches it (extra `datasets`)")
+    if _TABLE_FILE.search(value) or _PATH_KEY.search(key) or key in _SOURCE_KEYS:
         exists = Path(value).expanduser().exists()
         return Finding(
             part, value, "ok" if exists else "missing", "exists" if exists else f"{key}: not found from {Path.cwd()}"
@@ -193,6 +200,13 @@ def _need(key: str, value: str) -> Finding | None:
     if key in _MODEL_KEYS:
         return _model(part, value)
     return None
+
+
+def _class(part: str, path: str) -> Finding | None:
+    package, dot, _ = path.partition(".")
+    if not dot or find_spec(package) is not None:  # found, never imported
+        return None
+    return Finding(part, path, "missing", f"the package {package!r} is not installed")
 
 
 def _model(part: str, name: str) -> Finding:

@@ -10,7 +10,7 @@ usage: lf COMMAND [options]
   fit        train, calibrate and save one run         lf fit --config quickstart.yaml
   test       evaluate a run on the test rows           lf test --config quickstart.yaml --ckpt_path best
   validate   evaluate a run on the validation rows     lf validate --config quickstart.yaml --ckpt_path best
-  predict    label a file                              lf predict --config quickstart.yaml --data.predict_file texts.csv
+  predict    label a file                              lf predict --config quickstart.yaml --data.predict texts.csv
   score      let an LLM score texts into a store       lf score --help
   doctor     what this machine has, a config needs     lf doctor --config quickstart.yaml
 
@@ -83,7 +83,7 @@ usage: lf score --config FILE [options]
   --help-all                  every option
 
 examples:
-  lf score --config quickstart.yaml
+  lf score --config scoring/bbc_news_smollm2.yaml
 """
 
 DOCTOR = """\
@@ -109,8 +109,8 @@ def of(command: str) -> str:
         "validate": ("evaluate a run on the validation rows.", "lf validate --config ag_news.yaml --experiment roberta"),
         "test": ("evaluate a run on the test rows.", "lf test --config ag_news.yaml --experiment roberta"),
         "predict": (
-            "label the rows of a file; probabilities go into the run folder as CSV.",
-            "lf predict --config ag_news.yaml --data.predict_file texts.csv",
+            "label the rows of a file; predictions.csv in the run folder has the probabilities.",
+            "lf predict --config ag_news.yaml --data.predict texts.csv",
         ),
     }
     if command in evaluations:

@@ -73,6 +73,20 @@ def open_existing(folder: Path) -> Path:
     return folder
 
 
+def discard_empty(run: Path) -> None:
+    """Removes a run folder that nothing was written into, and points `latest` at the run before it."""
+    if any(run.iterdir()):
+        return
+    run.rmdir()
+    pointer = run.parent / LATEST
+    if not pointer.is_symlink() or pointer.exists():
+        return
+    pointer.unlink()
+    before = listed(run.parent.parent, run.parent.name)
+    if before:
+        _point_latest_at(before[-1])
+
+
 def listed(runs_dir: Path, experiment: str) -> list[Path]:
     """Returns the run folders of an experiment, oldest first."""
     _check_experiment(experiment)

@@ -123,7 +123,8 @@ def main(argv: Sequence[str]) -> int:
     parser = ArgumentParser(prog="lf score", description="Score texts into a score store, each text once.", allow_abbrev=False)
     parser.add_argument("--config", action="config", help="A YAML file, or a packaged config by name.")
     parser.add_function_arguments(score_table, fail_untyped=True, sub_configs=False)
-    given = parser.parse_args(_with_configs_found(["--help" if word == "--help-all" else word for word in argv]))
+    words, _ = configs.resolve(["--help" if word == "--help-all" else word for word in argv])
+    given = parser.parse_args(words)
     refuse_secrets("the config", parser.dump(given, skip_validation=True))
     arguments = parser.instantiate(given).as_dict()
     arguments.pop("config")
@@ -182,20 +183,6 @@ def _score_shard(store: ScoreStore, scorer: Scorer, texts: list[str], summary: S
             scores.rationales and [scores.rationales[position] for position in kept],
             scores.usage and [scores.usage[position] for position in kept],
         )
-
-
-def _with_configs_found(words: Sequence[str]) -> list[str]:
-    out: list[str] = []
-    remaining = iter(words)
-    for word in remaining:
-        option, equals, value = word.partition("=")
-        if option != "--config":
-            out.append(word)
-            continue
-        path = configs.find(value if equals else next(remaining, ""))
-        refuse_secrets(str(path), path.read_text(encoding="utf-8"))
-        out += ["--config", str(path)]
-    return out
 
 
 def _progress() -> Progress:

@@ -6,24 +6,29 @@ speak through the links alone, so that label names, task, scorers and encoder ar
 
 from __future__ import annotations
 
+import logging
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 import lf_lightning
-from lf_lightning import callbacks
+from lf_lightning.callbacks import default_callbacks
 from lf_lightning.cli import configs, runs, take_option
-from lf_lightning.cli.parser import CommandParser, limit_imports
+from lf_lightning.cli.endings import endings_told_apart
+from lf_lightning.cli.import_limits import limit_imports
+from lf_lightning.cli.parser import CommandParser
 from lf_lightning.cli.secret_check import refuse_secrets
-from lf_lightning.errors import ConfigurationError, Interrupted
+from lf_lightning.errors import ConfigurationError
+from lf_lightning.systems.base import ClassifierModule
 
 DEFAULT_MODEL = "lf_lightning.systems.fusion.FusionLightningModule"
 DEFAULT_DATA = "lf_lightning.data.ScoredTextDataModule"
@@ -111,6 +116,15 @@ class CommandLine(LightningCLI):
         for logger in _configs_of(self._get(self.config, "trainer").get("logger")):
             _write_into(logger, self.run_folder)
 
+    def instantiate_classes(self) -> None:
+        """Makes data, model and trainer; if one cannot be made, a new run leaves no empty folder."""
+        assert self.run_folder is not None
+        try:
+            super().instantiate_classes()
+        except BaseException:
+            runs.discard_empty(self.run_folder)
+            raise
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Returns a trainer that works in the run folder, with the default callbacks and a CSV logger where none is given."""
         assert self.run_folder is not None
@@ -123,9 +137,13 @@ class CommandLine(LightningCLI):
             logger = CSVLogger(
                 self.run_folder, name="logs", version=_log_version(self.run_folder / "logs", str(self.subcommand))
             )
-        return super().instantiate_trainer(
-            callbacks=callbacks_of(own, given), logger=logger, default_root_dir=str(self.run_folder), **kwargs
-        )
+        # The default callbacks read what this package's systems keep; another module gets those that its config names.
+        callbacks = callbacks_of(own, given) if isinstance(self.model, ClassifierModule) else list(own)
+        kwargs.update(callbacks=callbacks, logger=logger, default_root_dir=str(self.run_folder))
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except (ValueError, MisconfigurationException) as error:
+            raise ConfigurationError(f"the trainer's arguments: {error}") from error
 
     def before_run(self) -> None:
         """Puts the file in the place of `best` or `last`."""
@@ -164,7 +182,7 @@ def predict(argv: Sequence[str]) -> int:
 
 
 def callbacks_of(own: Sequence[Callback], trainer: Mapping[str, Any]) -> list[Callback]:
-    """Returns the callbacks of a run: the default ones in their order, each replaced by the config's own of its class, then the rest.
+    """Returns the default callbacks in their order, each replaced by the config's own of its class, then the config's others.
 
     Args:
         own: The callbacks that the config names.
@@ -182,38 +200,34 @@ def callbacks_of(own: Sequence[Callback], trainer: Mapping[str, Any]) -> list[Ca
 
 def _main(command: str, argv: Sequence[str]) -> int:
     limit_imports()
+    _quieten()
     options, words = _run_options(argv)
-    with _run_variable_restored(), _interruptions_raised():
+    with _run_variable_restored(), endings_told_apart():
         CommandLine(options, [command, *("--help" if word == "--help-all" else word for word in words)])
     return 0
+
+
+def _quieten() -> None:
+    # Lightning walks batches with what torch deprecates (pytorch-lightning issue 21326); a resumed run's folder is not empty.
+    warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated", category=FutureWarning)
+    warnings.filterwarnings("ignore", message=r"Checkpoint directory .* exists and is not empty")
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_no_advertisement)
+
+
+def _no_advertisement(record: logging.LogRecord) -> bool:
+    return "Tip: For seamless cloud" not in record.getMessage()
 
 
 def _run_options(argv: Sequence[str]) -> tuple[RunOptions, list[str]]:
     words, experiment = take_option(argv, "--experiment")
     words, runs_dir = take_option(words, "--runs-dir")
     words, run = take_option(words, "--run")
-    words, found = _with_configs_found(words)
+    words, found = configs.resolve(words)
     folder = Path(run).expanduser().resolve() if run else None
     if folder is not None and not found and (folder / "config.yaml").is_file():
         words = ["--config", str(folder / "config.yaml"), *words]
     name = experiment or (found[0].stem if found else "unnamed")
     return RunOptions(name, Path(runs_dir or "runs").expanduser().resolve(), folder), words
-
-
-def _with_configs_found(words: Sequence[str]) -> tuple[list[str], list[Path]]:
-    out: list[str] = []
-    found: list[Path] = []
-    remaining = iter(words)
-    for word in remaining:
-        option, equals, value = word.partition("=")
-        if option not in ("-c", "--config"):
-            out.append(word)
-            continue
-        path = configs.find(value if equals else next(remaining, ""))
-        refuse_secrets(str(path), path.read_text(encoding="utf-8"))
-        found.append(path)
-        out += ["--config", str(path)]
-    return out, found
 
 
 def _run_folder(command: str, options: RunOptions, checkpoint: str | None) -> Path:
@@ -247,21 +261,6 @@ def _run_variable_restored() -> Iterator[None]:
             os.environ.pop(runs.RUN_VARIABLE, None)
         else:
             os.environ[runs.RUN_VARIABLE] = before
-
-
-@contextmanager
-def _interruptions_raised() -> Iterator[None]:
-    # Lightning ends a SIGTERM with exit code 0 and a Ctrl-C with 1; neither may pass for the end of a run.
-    try:
-        yield
-    except SIGTERMException:
-        raise Interrupted(
-            "stopped by SIGTERM, after its state was saved. Way out: the same command with --ckpt_path last."
-        ) from None
-    except SystemExit as end:
-        if isinstance(end.__context__, KeyboardInterrupt):
-            raise end.__context__ from None
-        raise
 
 
 def _floats(weights: Any) -> list[float] | None:

@@ -31,7 +31,7 @@ class ClassifierModule(LightningModule, ABC):
         warmup: Share of a phase's steps over which the learning rates rise from 0.
         schedule: How they fall to 0 afterwards.
         seed: Fixes folds, initial heads and dropout.
-        members: Names of `Outputs.members`, each of which gets a temperature for the tables.
+        members: Names of `Outputs.members`, each of which gets a temperature and thresholds for the tables.
     """
 
     def __init__(
@@ -57,6 +57,8 @@ class ClassifierModule(LightningModule, ABC):
         self.thresholds = Thresholds(len(labels)) if task == "multilabel" else None
         self.member_names = list(members)
         self.member_calibrators = nn.ModuleList(TemperatureScaling(len(labels), task) for _ in members)
+        multilabel = members if task == "multilabel" else ()
+        self.member_thresholds = nn.ModuleList(Thresholds(len(labels)) for _ in multilabel)
         self.evaluated: dict[str, Outputs] = {}
         self.phase_begun = -1
 

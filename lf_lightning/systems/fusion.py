@@ -89,6 +89,10 @@ class FusionLightningModule(ClassifierModule):
         encoder_config: dict[str, Any] | None = None,
     ) -> None:
         members = ["encoder", *scorers, *(("average", "stack") if scorers else ())]
+        if len(set(members)) < len(members) or "fusion" in members:
+            raise ConfigurationError(
+                f"scorers={list(scorers)!r}: names must differ, also from encoder, average, stack and fusion. Way out: rename the scorer."
+            )
         super().__init__(labels, task, calibrator, weight_decay, warmup, schedule, seed, members)
         self.save_hyperparameters()
         self.scorers = list(scorers)
@@ -151,11 +155,17 @@ class FusionLightningModule(ClassifierModule):
         super().setup(stage)
 
     def on_fit_start(self) -> None:
-        """Encodes train and validation texts once, if the encoder is frozen."""
+        """Encodes once what no later step changes: all texts of a frozen encoder, and validation texts in the head's phase."""
+        self._vectors.clear()
         if self.encoder.frozen and isinstance(self.data, RowsData):
-            for split in ("train", "validation"):
-                if self.data.number_of_rows(split):
-                    self._vectors[split] = over_rows(self, split, None, self._encode)
+            self._encode_once("train", "validation")
+        elif self.phase_begun >= 0 and self.phases()[self.phase_begun].name == "head":
+            self._encode_once("validation")
+
+    def _encode_once(self, *splits: Split) -> None:
+        for split in splits:
+            if split not in self._vectors and self.rows_data.number_of_rows(split):
+                self._vectors[split] = over_rows(self, split, None, self._encode)
 
     def begin_phase(self, position: int, phase: Phase) -> None:
         """Collects what the encoder of the phase before says out of sample, then starts the next encoder, or the head."""
@@ -164,6 +174,7 @@ class FusionLightningModule(ClassifierModule):
             self.encoder.requires_grad_(False)
             self.classifier.requires_grad_(False)
             self._start_head()
+            self._encode_once("validation")
         else:
             if self._initial_encoder:
                 self.encoder.load_state_dict(self._initial_encoder)

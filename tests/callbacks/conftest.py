@@ -70,7 +70,8 @@ class GivenRows(LightningDataModule):
 
     @property
     def summary(self) -> dict[str, dict[str, Any]]:
-        return {split: {"rows": len(t["labels"]), "labelled": len(t["labels"])} for split, t in self.rows.items() if split != "test"}
+        counts = {split: len(table["labels"]) for split, table in self.rows.items() if split != "test"}
+        return {split: {"rows": n, "labelled": n} for split, n in counts.items()}
 
     @property
     def dataset_fingerprint(self) -> dict[str, str]:

@@ -27,16 +27,17 @@ def splits(table, task="multiclass", k=4, members=MEMBERS, n=67):
 
 def test_multiclass_values_are_scikit_learns_on_calibrated_probabilities(system, data, table, trainer):
     module, rows = system(LABELS, members=MEMBERS), splits(table)
-    run = trainer(callbacks())
-    run.fit(module, GivenRows := data(rows))
-    (logged,) = run.test(module, GivenRows, verbose=False)
+    run, given = trainer(callbacks()), data(rows)
+    run.fit(module, given)
+    (logged,) = run.test(module, given, verbose=False)
     p = (rows["test"]["system"].double() / module.calibrator.temperature.double()).softmax(-1).numpy()
     true, made = rows["test"]["labels"].numpy(), p.argmax(1)
     assert float(module.calibrator.temperature) != 1.0
     assert logged["test/accuracy"] == pytest.approx(accuracy_score(true, made))
     assert logged["test/nll"] == pytest.approx(log_loss(true, p, labels=range(4)), rel=1e-5)
     for average in ("macro", "micro", "weighted"):
-        assert logged[f"test/{average}_f1"] == pytest.approx(f1_score(true, made, average=average, labels=range(4), zero_division=0))
+        expected = f1_score(true, made, average=average, labels=range(4), zero_division=0)
+        assert logged[f"test/{average}_f1"] == pytest.approx(expected)
     each = f1_score(true, made, average=None, labels=range(4), zero_division=0)
     assert [logged[f"test/f1/{label}"] for label in LABELS] == pytest.approx(each.tolist())
     member = rows["test"]["tiny/llm"].numpy().argmax(1)
@@ -47,9 +48,9 @@ def test_multiclass_values_are_scikit_learns_on_calibrated_probabilities(system,
 
 def test_multilabel_decisions_follow_the_thresholds(system, data, table, trainer):
     module, rows = system(LABELS, "multilabel"), splits(table, "multilabel", members=())
-    run = trainer(callbacks())
-    run.fit(module, module_data := data(rows))
-    (logged,) = run.test(module, module_data, verbose=False)
+    run, given = trainer(callbacks()), data(rows)
+    run.fit(module, given)
+    (logged,) = run.test(module, given, verbose=False)
     p = (rows["test"]["system"] / module.calibrator.temperature).sigmoid()
     made, true = (p >= module.thresholds.thresholds).int().numpy(), rows["test"]["labels"].int().numpy()
     assert not np.array_equal(made, (p >= 0.5).int().numpy())
@@ -75,7 +76,8 @@ def test_one_label_is_enough_for_a_multilabel_task(system, data, table, trainer)
     module, rows = system(["spam"], "multilabel"), splits(table, "multilabel", k=1, members=())
     run = trainer(callbacks(per_label=True))
     run.fit(module, data(rows))
-    assert float(run.callback_metrics["validation/f1/spam"]) == pytest.approx(float(run.callback_metrics["validation/macro_f1"]))
+    logged = {name: float(value) for name, value in run.callback_metrics.items()}
+    assert logged["validation/f1/spam"] == pytest.approx(logged["validation/macro_f1"])
 
 
 def test_sanity_checking_logs_nothing_and_members_that_are_not_there_yet_have_no_figures(system, data, table, trainer):
@@ -96,7 +98,8 @@ def test_unlabelled_rows_do_not_count_and_a_test_without_labels_says_so(system, 
     half = {key: value.clone() for key, value in rows["test"].items()}
     half["labels"][30:] = -1
     (logged,) = run.test(module, data({"test": half}), verbose=False)
-    assert logged["test/accuracy"] == pytest.approx(float((half["system"][:30].argmax(1) == half["labels"][:30]).float().mean()))
+    right = half["system"][:30].argmax(1) == half["labels"][:30]
+    assert logged["test/accuracy"] == pytest.approx(float(right.float().mean()))
     half["labels"][:] = -1
     with pytest.warns(UserWarning, match="no labelled row"):
         (logged,) = run.test(module, data({"test": half}), verbose=False)
@@ -131,7 +134,8 @@ def test_members_are_judged_on_the_rows_that_they_have_an_opinion_on(system, tab
     figures = figures_of(judged)
     assert judged.members["llm"].decisions[:10].tolist() == [-1] * 10
     assert figures["llm"]["rows"] == 30
-    assert figures["llm"]["accuracy"] == pytest.approx(float((rows["llm"][10:].argmax(1) == rows["labels"][10:]).float().mean()))
+    right = rows["llm"][10:].argmax(1) == rows["labels"][10:]
+    assert figures["llm"]["accuracy"] == pytest.approx(float(right.float().mean()))
     assert "silent" not in figures
     rows["llm"][20, 1] = torch.inf
     with pytest.raises(NotFiniteError, match="member 'llm'"):

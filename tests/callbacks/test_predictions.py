@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,10 @@ from lf_lightning.callbacks.judging import judge
 from lf_lightning.callbacks.predictions import WritePredictions, defuse, prediction_columns, write_table
 from lf_lightning.contract import Outputs
 
-NASTY = ["=cmd|'/C calc'!A0", "+1+2", "-2+3", "@SUM(A1)", "\t=1", "\r=1", 'say "hi", you', "two\nlines", "bare\rreturn", "nul\0", "half \ud800", "ünï 😀"]
+FORMULAS = ["=cmd|'/C calc'!A0", "+1+2", "-2+3", "@SUM(A1)", "\t=1", "\r=1"]
+PLAIN = ['say "hi", you', "two\nlines", "bare\rreturn"]
+NASTY = [*FORMULAS, *PLAIN, "nul\0", "half \ud800", "ünï 😀"]
+ESCAPED = ["nul\\x00", "half \\ud800", "ünï 😀"]
 
 
 @pytest.fixture
@@ -24,7 +28,7 @@ def fitted(system, data, table, trainer, tmp_path):
         rows = {s: table(12, len(labels), task, members, i) for i, s in enumerate(("train", "validation", "test", "predict"))}
         module = system(labels, task, members)
         run = trainer([CollectOutputs(), FitCalibrators(), WritePredictions(**options)], max_epochs=1)
-        given = data(rows, {split: NASTY for split in rows})
+        given = data(rows, dict.fromkeys(rows, NASTY))
         run.fit(module, given)
         return run, module, given
 
@@ -48,15 +52,16 @@ def test_a_test_writes_rows_texts_labels_probabilities_and_members(fitted):
 def test_no_cell_starts_a_formula_and_every_text_stays_one_row(fitted):
     run, module, given = fitted()
     run.test(module, given, verbose=False)
-    with open(run.default_root_dir + "/predictions_test.csv", encoding="utf-8", newline="") as file:
+    with Path(run.default_root_dir, "predictions_test.csv").open(encoding="utf-8", newline="") as file:
         lines = list(csv.DictReader(file))
-    assert [line["text"] for line in lines] == [
-        *(f"'{text}" for text in NASTY[:6]), 'say "hi", you', "two\nlines", "bare\rreturn", "nul\\x00", "half \\ud800", "ünï 😀",
-    ]  # fmt: skip
+    assert [line["text"] for line in lines] == [*(f"'{text}" for text in FORMULAS), *PLAIN, *ESCAPED]
     assert not any(cell and cell[0] in "=+@\t\r\n" for line in lines for cell in line.values())
 
 
-@pytest.mark.parametrize(("cell", "expected"), [("-1", "-1"), ("+3.5", "+3.5"), ("-1+1", "'-1+1"), ("a=b", "a=b"), ("", ""), ("'=1", "'=1")])
+@pytest.mark.parametrize(
+    ("cell", "expected"),
+    [("-1", "-1"), ("+3.5", "+3.5"), ("-1+1", "'-1+1"), ("-1\n", "'-1\n"), ("a=b", "a=b"), ("", ""), ("'=1", "'=1")],
+)
 def test_defuse(cell, expected):
     assert defuse(cell) == expected
 
@@ -76,7 +81,7 @@ def test_parquet_keeps_texts_as_they_are(fitted):
     run, module, given = fitted(format="parquet")
     run.test(module, given, verbose=False)
     frame = pd.read_parquet(run.default_root_dir + "/predictions_test.parquet")
-    assert frame["text"].tolist() == [*NASTY[:9], "nul\\x00", "half \\ud800", "ünï 😀"]
+    assert frame["text"].tolist() == [*FORMULAS, *PLAIN, *ESCAPED]
     assert frame["p_b"].dtype == float
 
 

@@ -1,4 +1,4 @@
-"""A system and data of a user's own, small enough to fit in a blink: what the links, run folders and signals are tested with."""
+"""A system and data of a user's own that fit in a blink: links, run folders and signals are tested with them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
+
+from lf_lightning.errors import ConfigurationError, DataError
 
 
 class SmallModule(LightningModule):
@@ -37,6 +39,8 @@ class SmallModule(LightningModule):
         """
         super().__init__()
         self.save_hyperparameters()
+        if lr < 0:
+            raise ConfigurationError(f"lr={lr} is negative.")
         self.lr, self.seconds_per_step = lr, seconds_per_step
         self.layer = torch.nn.Linear(2, len(labels))
 
@@ -75,6 +79,8 @@ class SmallData(LightningDataModule):
             save_tokenizer_to: A file that gets the tokenizer's name.
         """
         super().__init__()
+        if rows == 0:
+            raise DataError("rows=0 leaves nothing to learn from.")
         self.rows = rows
         if save_tokenizer_to is not None:
             Path(save_tokenizer_to).write_text(tokenizer, encoding="utf-8")

@@ -16,7 +16,7 @@ def packaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (folder / name).write_text("{}", encoding="utf-8")
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    monkeypatch.setattr(configs, "packaged_folder", lambda: folder)
+    monkeypatch.setattr(configs, "configs_folder", lambda: folder)
     return folder
 
 
@@ -39,5 +39,5 @@ def test_unknown_config_lists_the_packaged_ones_and_the_nearest(packaged: Path) 
         configs.find("agnews.yaml")
 
 
-def test_the_source_tree_or_the_wheel_has_a_folder_of_configs() -> None:
-    assert configs.packaged_folder().name == "configs"
+def test_configs_come_with_the_package() -> None:
+    assert "quickstart.yaml" in configs.packaged_names()

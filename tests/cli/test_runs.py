@@ -82,3 +82,12 @@ def test_rank_is_read_from_the_launcher(monkeypatch: pytest.MonkeyPatch) -> None
     assert runs.process_rank() is None
     monkeypatch.setenv("LOCAL_RANK", "1")
     assert runs.process_rank() == 1
+
+
+def test_an_empty_run_is_discarded_and_a_used_one_is_not(tmp_path: Path) -> None:
+    first, second = runs.create(tmp_path, "bbc"), runs.create(tmp_path, "bbc")
+    (first / "config.yaml").touch()
+    runs.discard_empty(second)
+    runs.discard_empty(first)
+    assert runs.listed(tmp_path, "bbc") == [first]
+    assert (tmp_path / "bbc" / "latest").resolve() == first.resolve()

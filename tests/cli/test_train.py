@@ -98,6 +98,24 @@ def test_a_failed_parse_leaves_nothing_behind() -> None:
     assert not Path("runs").exists()
 
 
+FAILURES = {
+    "of the model": (["--model.lr=-1"], 2, "lr=-1.0 is negative"),
+    "of the data": (["--data.rows=0"], 3, "rows=0"),
+    "of the trainer": (["--trainer.accelerator=abacus"], 2, "accelerator='abacus'"),
+}
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_an_error_while_making_the_parts_is_told_in_one_line(failure: str, capfd: pytest.CaptureFixture[str]) -> None:
+    words, code, message = FAILURES[failure]
+    assert cli.main(["fit", *CONFIG, *words]) == code
+    err = capfd.readouterr().err
+    assert message in err
+    assert "Traceback" not in err
+    assert "Union" not in err
+    assert run_folders() == []
+
+
 def test_runs_dir_that_is_a_file() -> None:
     Path("taken").touch()
     assert cli.main(["fit", *CONFIG, "--runs-dir", "taken"]) == 2
@@ -181,7 +199,10 @@ def test_the_configs_own_callbacks_take_the_place_of_the_defaults() -> None:
     defaults = [type(callback) for callback in default_callbacks()]
     mine, stopping = Mine(), EarlyStopping("validation/nll")
     given = callbacks_of([stopping, mine], {})
-    assert [type(callback) for callback in given] == [*(Mine if cls is BestCheckpoint else cls for cls in defaults), EarlyStopping]
+    assert [type(callback) for callback in given] == [
+        *(Mine if cls is BestCheckpoint else cls for cls in defaults),
+        EarlyStopping,
+    ]
     quiet = callbacks_of([], {"enable_checkpointing": False, "enable_progress_bar": False})
     assert not any(isinstance(callback, (BestCheckpoint, ProgressBar)) for callback in quiet)
     assert len(quiet) > len(defaults) - 4
@@ -258,7 +279,12 @@ def marker_module(name: str) -> Path:
 
 @pytest.mark.parametrize(
     "config",
-    ["model: {{class_path: {0}.Marked}}", "trainer: {{callbacks: [{0}.Marked]}}", "model: {0}.Marked", "data: {{class_path: {0}.Marked}}"],
+    [
+        "model: {{class_path: {0}.Marked}}",
+        "trainer: {{callbacks: [{0}.Marked]}}",
+        "model: {0}.Marked",
+        "data: {{class_path: {0}.Marked}}",
+    ],
 )
 def test_a_module_that_is_not_allowed_is_not_imported(config: str, capfd: pytest.CaptureFixture[str]) -> None:
     marker = marker_module("not_allowed")
@@ -294,8 +320,12 @@ def test_what_runs_code_is_refused(path: str, capfd: pytest.CaptureFixture[str])
 
 
 def test_a_secret_in_a_nested_config_is_refused(capfd: pytest.CaptureFixture[str]) -> None:
-    Path("data.yaml").write_text("class_path: small_system.SmallData\ninit_args: {tokenizer: sk-CANARY0123456789}\n", encoding="utf-8")
-    Path("small.yaml").write_text("data: data.yaml\nmodel: small_system.UnlinkedModule\ntrainer: {max_epochs: 1}\n", encoding="utf-8")
+    Path("data.yaml").write_text(
+        "class_path: small_system.SmallData\ninit_args: {tokenizer: sk-CANARY0123456789}\n", encoding="utf-8"
+    )
+    Path("small.yaml").write_text(
+        "data: data.yaml\nmodel: small_system.UnlinkedModule\ntrainer: {max_epochs: 1}\n", encoding="utf-8"
+    )
     assert cli.main(["fit", *CONFIG]) == 2
     assert "CANARY" not in capfd.readouterr().err
     assert not Path("runs").exists()

@@ -1,25 +1,32 @@
-"""Figures of an evaluation, as matplotlib figures without a window: nothing here is shown or saved."""
+"""Figures of a test: decisions, reliability, F1 of each label."""
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lf_lightning.contract import Task
+from lf_lightning.figures.canvas import (
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    RED,
+    empty_figure,
+    legend_below,
+    printable,
+    single_axes,
+    tidy,
+)
 from lf_lightning.metrics import ece, reliability_curve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-# Okabe and Ito (2008), "Color Universal Design": told apart by colour-blind eyes.
-BLUE, ORANGE, GREEN, RED, GREY, INK = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#999999", "#222222"
-_LONGEST = 28
 
 
 def confusion_matrix(decisions: NDArray[np.int64], truth: NDArray[np.int64], labels: Sequence[str]) -> Figure:
@@ -37,7 +44,7 @@ def confusion_matrix(decisions: NDArray[np.int64], truth: NDArray[np.int64], lab
     names = [printable(label) for label in labels]
     room = 0.075 * max(map(len, names))
     side = max(2.6, 0.62 * k if k <= 12 else 0.42 * k)
-    figure, axes = _figure(side + room + 1.3, side + room + 1.0)
+    figure, axes = single_axes(side + room + 1.3, side + room + 1.0)
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     size = 9 if k <= 12 else 6.5
     for true, made in zip(*np.nonzero(counts), strict=True):
@@ -76,7 +83,7 @@ def label_counts(decisions: NDArray[np.int64], truth: NDArray[np.int64], labels:
     missed, wrong = truth.sum(0) - found, decisions.sum(0) - found
     order = np.argsort(-truth.sum(0), kind="stable")
     k, names = len(labels), [printable(labels[i]) for i in order]
-    figure, axes = _figure(8.0, 1.5 + 0.3 * k)
+    figure, axes = single_axes(8.0, 1.5 + 0.3 * k)
     y = np.arange(k)
     axes.barh(y, found[order], color=BLUE, height=0.72, label="found (true positives)")
     axes.barh(y, missed[order], left=found[order], color=ORANGE, height=0.72, label="missed (false negatives)")
@@ -86,9 +93,9 @@ def label_counts(decisions: NDArray[np.int64], truth: NDArray[np.int64], labels:
     axes.set_ylim(k - 0.4, -0.6)
     axes.xaxis.set_major_formatter(lambda x, _: f"{abs(x):g}")
     axes.set_xlabel("test rows")
-    _tidy(axes, grid="x")
+    tidy(axes, grid="x")
     axes.set_title("Decisions by label", loc="left", fontsize=11)
-    _legend_below(figure, axes, 3)
+    legend_below(figure, axes, 3)
     return figure
 
 
@@ -103,7 +110,7 @@ def reliability(before: NDArray[np.float64], after: NDArray[np.float64], truth: 
         truth: (n,) class numbers, or (n, K) of 0 and 1.
         task: `multiclass`: of the top label; `multilabel`: of all cells.
     """
-    figure = _empty_figure(8.4, 5.0)
+    figure = empty_figure(8.4, 5.0)
     grid = figure.add_gridspec(2, 2, height_ratios=[4, 1], hspace=0.06, wspace=0.08)
     for column, (title, p, colour) in enumerate((("before calibration", before, ORANGE), ("after calibration", after, BLUE))):
         axes = figure.add_subplot(grid[0, column])
@@ -127,7 +134,7 @@ def reliability(before: NDArray[np.float64], after: NDArray[np.float64], truth: 
         axes.set_ylim(-0.02, 1.02)
         axes.set_title(f"{title}: ECE {ece(p, truth, task):.3f}", loc="left", fontsize=11)
         axes.tick_params(labelbottom=False, labelleft=column == 0)
-        _tidy(axes, grid="both")
+        tidy(axes, grid="both")
         below = figure.add_subplot(grid[1, column], sharex=axes)
         confidence = p.max(1) if task == "multiclass" else p.ravel()
         below.hist(
@@ -139,7 +146,7 @@ def reliability(before: NDArray[np.float64], after: NDArray[np.float64], truth: 
         below.set_xlabel("confidence in the top label" if task == "multiclass" else "probability of a label")
         below.tick_params(labelleft=column == 0)
         below.yaxis.set_major_formatter(lambda x, _: f"{x:g} %")
-        _tidy(below, grid="x")
+        tidy(below, grid="x")
         if column == 0:
             axes.set_ylabel("share right" if task == "multiclass" else "share of rows with the label")
             below.set_ylabel("of rows" if task == "multiclass" else "of cells")
@@ -158,7 +165,7 @@ def per_label_f1(f1: Mapping[str, Sequence[float]], support: Sequence[int], labe
     first = np.asarray(next(iter(f1.values())))
     order = np.argsort(-first, kind="stable")
     k, names = len(labels), [f"{printable(labels[i])}  ({support[i]})" for i in order]
-    figure, axes = _figure(8.0, 1.7 + 0.3 * k)
+    figure, axes = single_axes(8.0, 1.7 + 0.3 * k)
     y = np.arange(k)
     values = np.stack([np.asarray(column)[order] for column in f1.values()])
     axes.hlines(y, values.min(0), values.max(0), color="#cccccc", linewidth=2.2, zorder=1)
@@ -173,127 +180,10 @@ def per_label_f1(f1: Mapping[str, Sequence[float]], support: Sequence[int], labe
     axes.set_ylim(k - 0.4, -0.6)
     axes.set_xlim(max(-0.02, min(0.9, np.floor(10 * values.min()) / 10 - 0.02)), 1.02)
     axes.set_xlabel("F1")
-    _tidy(axes, grid="both")
+    tidy(axes, grid="both")
     axes.set_title("F1 by label (test rows)", loc="left", fontsize=11)
-    _legend_below(figure, axes, len(f1) if sum(len(name) + 16 for name in f1) <= 100 else 2, reverse=True)
+    legend_below(figure, axes, len(f1) if sum(len(name) + 16 for name in f1) <= 100 else 2, reverse=True)
     return figure
-
-
-def learning_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
-    """Loss and quality by epoch; bands and names mark the phases, and lines do not cross from one phase to the next.
-
-    Args:
-        history: For each epoch `epoch` (from 0), `phase`, and where known `train_loss`, `validation/nll`,
-            `validation/accuracy`, `validation/macro_f1`.
-    """
-    from matplotlib.ticker import MaxNLocator
-
-    epochs = len(history)
-    figure = _empty_figure(max(8.4, min(14.0, 0.3 * epochs + 4)), 6.0)
-    upper = figure.add_subplot(2, 1, 1)
-    lower = figure.add_subplot(2, 1, 2, sharex=upper)
-    spans = _spans(history)
-    drawn = (
-        (upper, "train_loss", "train loss", ORANGE, "s"),
-        (upper, "validation/nll", "validation NLL", BLUE, "o"),
-        (lower, "validation/accuracy", "validation accuracy", GREEN, "^"),
-        (lower, "validation/macro_f1", "validation macro-F1", BLUE, "o"),
-    )
-    for axes, key, name, colour, marker in drawn:
-        for start, stop, _ in spans:
-            points = [(row["epoch"] + 1, row[key]) for row in history[start:stop] if row.get(key) is not None]
-            if points:
-                x, y = zip(*points, strict=True)
-                axes.plot(
-                    x, y, color=colour, marker=marker, markersize=4, linewidth=1.5, label=name if start == spans[0][0] else None
-                )
-    for axes in (upper, lower):
-        for number, (start, stop, _) in enumerate(spans):
-            if number % 2:
-                axes.axvspan(
-                    history[start]["epoch"] + 0.5, history[stop - 1]["epoch"] + 1.5, color="#f1f1f1", zorder=0, linewidth=0
-                )
-        _tidy(axes, grid="y")
-        if axes.get_legend_handles_labels()[0]:
-            axes.legend(frameon=False, fontsize=8.5, loc="best")
-    crowded = epochs / max(len(spans), 1) < 4 and len(spans) > 3
-    for start, stop, phase in spans:
-        middle = (history[start]["epoch"] + history[stop - 1]["epoch"]) / 2 + 1
-        upper.annotate(
-            printable(phase),
-            (middle, 1.02),
-            xycoords=upper.get_xaxis_transform(),
-            ha="left" if crowded else "center",
-            va="bottom",
-            rotation=35 if crowded else 0,
-            fontsize=8.5,
-            color=INK,
-            annotation_clip=False,
-        )
-    upper.set_ylabel("loss")
-    upper.tick_params(labelbottom=False)
-    lower.set_ylabel("validation rows")
-    lower.set_xlabel("epoch")
-    lower.xaxis.set_major_locator(MaxNLocator(integer=True))
-    if epochs:
-        lower.set_xlim(history[0]["epoch"] + 0.5, history[-1]["epoch"] + 1.5)
-    figure.align_ylabels()
-    return figure
-
-
-def printable(text: str, longest: int = _LONGEST) -> str:
-    """Returns a text that matplotlib draws as it is, with the font at hand and without warnings.
-
-    `$` is escaped, so that nothing is set as mathematics. What the font lacks, right-to-left letters (which matplotlib would
-    set backwards) and control characters become escapes of their code points. Long texts are cut.
-    """
-    has, shown = _font_has(), ""
-    for c in text:
-        drawn = c == " " or (
-            has(c) and unicodedata.category(c)[0] not in "CZ" and unicodedata.bidirectional(c) not in ("R", "AL", "AN")
-        )
-        piece = c if drawn else c.encode("unicode_escape").decode("ascii")
-        if len(shown) + len(piece) > longest:
-            shown += "…"
-            break
-        shown += piece
-    return shown.replace("$", r"\$") or "''"
-
-
-@lru_cache(maxsize=1)
-def _font_has() -> Any:
-    from matplotlib.font_manager import findfont, get_font
-
-    font = get_font(findfont("DejaVu Sans"))  # comes with matplotlib
-    return lambda c: font.get_char_index(ord(c)) != 0
-
-
-def _empty_figure(width: float, height: float) -> Figure:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _figure(width: float, height: float) -> tuple[Figure, Axes]:
-    figure = _empty_figure(width, height)
-    return figure, figure.add_subplot()
-
-
-def _tidy(axes: Axes, grid: str) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis=grid, color="#e6e6e6", linewidth=0.8)  # type: ignore[arg-type]
-    axes.set_axisbelow(True)
-    axes.tick_params(length=0, labelsize=9)
-
-
-def _legend_below(figure: Figure, axes: Axes, columns: int, reverse: bool = False) -> None:
-    handles, names = axes.get_legend_handles_labels()
-    if reverse:
-        handles, names = handles[::-1], names[::-1]
-    figure.legend(handles, names, loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
 
 
 def _share_y(below: Sequence[Axes]) -> None:
@@ -309,14 +199,3 @@ def _wilson(
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     return middle - half, middle + half
-
-
-def _spans(history: Sequence[Mapping[str, Any]]) -> list[tuple[int, int, str]]:
-    """Start, stop and name of each phase."""
-    spans: list[tuple[int, int, str]] = []
-    for i, row in enumerate(history):
-        if spans and spans[-1][2] == row["phase"]:
-            spans[-1] = (spans[-1][0], i + 1, row["phase"])
-        else:
-            spans.append((i, i + 1, row["phase"]))
-    return spans
