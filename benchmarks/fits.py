@@ -5,19 +5,18 @@ from __future__ import annotations
 import logging
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from numpy.typing import NDArray
 
-from lf_lightning.calibration import probabilities
 from lf_lightning.callbacks import BestCheckpoint, CollectOutputs, FitCalibrators, LogMetrics
-from lf_lightning.contract import Outputs, Phase
+from lf_lightning.callbacks.judging import judge
+from lf_lightning.contract import Phase
 from lf_lightning.data import ScoredTextDataModule
 from lf_lightning.metrics import evaluate, paired_bootstrap
 from lf_lightning.systems import FusionLightningModule
@@ -33,11 +32,13 @@ class Fit:
 
     Attributes:
         test: Probabilities of the test rows.
+        decisions: Decisions of the test rows, by the rules tuned on validation rows.
         labels: (n,) their labels.
         best_member: The member with the best validation accuracy.
     """
 
     test: Rows
+    decisions: dict[str, NDArray[np.int64]]
     labels: NDArray[np.int64]
     best_member: str
 
@@ -90,10 +91,17 @@ def fit(
         trainer.fit(model, data, ckpt_path=encoders if encoders and encoders.exists() else None, weights_only=True)
         trainer.test(model, data, ckpt_path=best.best_model_path, verbose=False, weights_only=True)
         trainer.validate(model, data, verbose=False)
-    test, validation = model.evaluated["test"], model.evaluated["validation"]
-    rows, held = _calibrated(model, test), _calibrated(model, validation)
-    right = {name: (held[name].argmax(1) == validation.labels.numpy()).mean() for name in ("encoder", *model.scorers)}
-    return Fit(rows, test.labels.numpy(), max(right, key=lambda name: right[name]))
+    test, held = judge(model, "test"), judge(model, "validation")
+    assert test is not None
+    assert held is not None
+    right = {name: (held.opinions[name].decisions == held.truth).mean() for name in ("encoder", *model.scorers)}
+    named = {**test.members, "fusion": test.system}
+    return Fit(
+        {name: opinion.probabilities for name, opinion in named.items()},
+        {name: opinion.decisions for name, opinion in named.items()},
+        test.truth,
+        max(right, key=lambda name: right[name]),
+    )
 
 
 def seeded(seed: int) -> None:
@@ -104,7 +112,7 @@ def seeded(seed: int) -> None:
 def table(fits: Sequence[Fit]) -> dict[str, Any]:
     """Returns each row's metrics over the seeds, and fusion against the best member.
 
-    Every seed has the same test rows. The interval of a difference is a paired bootstrap over the test rows of the mean over seeds.
+    Every seed has the same test rows. The interval of a difference is a paired bootstrap over test rows of the mean over seeds.
 
     Args:
         fits: One for each seed.
@@ -113,7 +121,7 @@ def table(fits: Sequence[Fit]) -> dict[str, Any]:
     assert all(np.array_equal(f.labels, labels) for f in fits)
     rows: dict[str, Any] = {}
     for name in fits[0].test:
-        values = [evaluate(f.test[name], labels, "multiclass") for f in fits]
+        values = [evaluate(f.test[name], labels, "multiclass", f.decisions[name]) for f in fits]
         rows[name] = {
             metric: {
                 "mean": float(np.mean([v[metric] for v in values])),
@@ -151,7 +159,7 @@ def mean_difference(fits: Sequence[Fit], name: str, metric: str, resamples: int 
     """
     count = fits[0].test["fusion"].shape[1]
     # One long table, whose resamples draw a test row together with all its seeds.
-    stacked = np.stack([np.stack([f.test["fusion"].argmax(1), f.test[name].argmax(1)]) for f in fits], 1)
+    stacked = np.stack([np.stack([f.decisions["fusion"], f.decisions[name]]) for f in fits], 1)
     labels = fits[0].labels
     if len(fits) == 1:
         out = paired_bootstrap(stacked[0, 0], stacked[1, 0], labels, metric, num_labels=count, n=resamples)  # type: ignore[arg-type]
@@ -174,16 +182,6 @@ def _weighted(
     true, said = np.eye(count)[labels], np.eye(count)[made]
     hits, support, claimed = weights @ (true * right[:, None]), weights @ true, weights @ said
     return np.asarray((2 * hits / np.maximum(support + claimed, 1e-12)).mean(1))
-
-
-def _calibrated(model: FusionLightningModule, outputs: Outputs) -> Rows:
-    with torch.no_grad():
-        named = dict(zip(model.member_names, model.member_calibrators, strict=True))
-        logits: Mapping[str, torch.Tensor] = {
-            **{name: named[name](value) for name, value in outputs.members.items()},
-            "fusion": model.calibrator(outputs.logits),
-        }
-        return {name: probabilities(value.double(), model.task).numpy() for name, value in logits.items()}
 
 
 def work_folder(name: str) -> Path:

@@ -88,7 +88,7 @@ class RowsData(Protocol):
         ...
 
     def folds(self, k: int, seed: int) -> Tensor:
-        """Returns (n,) int64, the stratified fold 0..k-1 of each train row; rows with one text share a fold."""
+        """Returns (n,) int64, the fold 0..k-1 of each train row; rows with one text share a fold."""
         ...
 
     def scores_and_labels(self, split: Split) -> tuple[Tensor, Tensor, Tensor]:

@@ -27,7 +27,8 @@ class TextEncoder(nn.Module):
         config: The encoder's configuration as plain values; when given, the weights are not loaded but left for a checkpoint.
 
     Raises:
-        ConfigurationError: The name cannot be loaded, or `frozen_layers` is not within -1..the number of layers.
+        ConfigurationError: The name cannot be loaded, `frozen_layers` is not within -1..the number of layers, or the model has no
+            gradient checkpointing.
     """
 
     def __init__(
@@ -47,7 +48,13 @@ class TextEncoder(nn.Module):
         self.model.train(not self.frozen)  # from_pretrained leaves dropout off, and Lightning keeps the mode it finds
         self._freeze(frozen_layers)
         if gradient_checkpointing:
-            self.model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[no-untyped-call]
+            if not self.model.supports_gradient_checkpointing:
+                raise ConfigurationError(
+                    f"gradient_checkpointing=True: {type(self.model).__name__} has none. Way out: false, and smaller batches."
+                )
+            current = hasattr(self.model, "activation_checkpointing_enable")  # transformers 5.0 has the old name only
+            enable = getattr(self.model, f"{'activation' if current else 'gradient'}_checkpointing_enable")
+            enable({"use_reentrant": False})
 
     @property
     def dim(self) -> int:

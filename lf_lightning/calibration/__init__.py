@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lf_lightning.calibration.adjustment import LogitAdjustment
     from lf_lightning.calibration.calibrators import Calibrator, IdentityCalibration, TemperatureScaling, VectorScaling
     from lf_lightning.calibration.functional import (
         fit_isotonic,
@@ -30,6 +31,7 @@ _HOME = {
     "IsotonicCalibration": "one_vs_rest",
     "PlattScaling": "one_vs_rest",
     "TemperatureScaling": "calibrators",
+    "LogitAdjustment": "adjustment",
     "Thresholds": "thresholds",
     "VectorScaling": "calibrators",
     "best_threshold": "thresholds",
@@ -46,6 +48,7 @@ __all__ = [
     "Calibrator",
     "IdentityCalibration",
     "IsotonicCalibration",
+    "LogitAdjustment",
     "PlattScaling",
     "TemperatureScaling",
     "Thresholds",

@@ -1,4 +1,4 @@
-"""Fits the calibrators and thresholds, which live in the module, on validation rows only."""
+"""Fits the calibrators and decision rules, which live in the module, on validation rows only."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from lf_lightning.calibration import Calibrator, Thresholds, probabilities
+from lf_lightning.calibration import Calibrator, LogitAdjustment, Thresholds, probabilities
 from lf_lightning.contract import RowsData
 from lf_lightning.losses import labelled
 
 
 class FitCalibrators(Callback):
-    """Before the fit: each scorer's calibrator. After each validation: the system's, its members' and the decision thresholds.
+    """Before the fit: each scorer's calibrator. After each validation: the system's, its members' and their decision rules.
 
     So every checkpoint carries calibrators that belong to its weights. Needs `CollectOutputs` before it.
     """
@@ -41,13 +41,13 @@ class FitCalibrators(Callback):
                 if name in outputs.members:
                     logits = outputs.members[name][known]
                     system.member_calibrators[position].fit(logits, labels)
-                    if system.thresholds is not None:
-                        _fit_thresholds(system.member_thresholds[position], system.member_calibrators[position], logits, labels)
-            if system.thresholds is not None:
-                _fit_thresholds(system.thresholds, system.calibrator, outputs.logits[known], labels)
+                    if system.member_decisions:
+                        _fit_decision(system.member_decisions[position], system.member_calibrators[position], logits, labels)
+            if system.decision is not None:
+                _fit_decision(system.decision, system.calibrator, outputs.logits[known], labels)
 
 
-def _fit_thresholds(thresholds: Thresholds, calibrator: Calibrator, logits: Tensor, labels: Tensor) -> None:
+def _fit_decision(rule: LogitAdjustment | Thresholds, calibrator: Calibrator, logits: Tensor, labels: Tensor) -> None:
     seen = logits.isfinite().all(-1)
-    device = next(thresholds.buffers()).device
-    thresholds.fit(probabilities(calibrator(logits[seen].to(device)).cpu(), "multilabel"), labels[seen])
+    device = next(rule.buffers()).device
+    rule.fit(probabilities(calibrator(logits[seen].to(device)).cpu(), calibrator.task), labels[seen])

@@ -76,16 +76,16 @@ class Judged:
 def judge(module: LightningModule, split: Split) -> Judged | None:
     """Returns how `module` judges a split, from `module.evaluated[split]`; None if it was not evaluated or has no row.
 
-    Decisions are the most probable label, or (multi-label) by `module.thresholds`. Members are decided by their own thresholds
-    where the module has `member_thresholds`, else at 0.5.
+    Decisions are by `module.decision` (logit adjustment or thresholds), and by `module.member_decisions` for the members; where
+    there is none, the most probable label, or every label at 0.5.
 
     Args:
-        module: With `evaluated`, `labels`, `task`, `calibrator`, `thresholds`, `member_names` and `member_calibrators`.
+        module: With `evaluated`, `labels`, `task`, `calibrator`, `decision`, `member_names` and `member_calibrators`.
         split: Which.
 
     Raises:
         NotFiniteError: A logit of the system is not finite, or a member's is not, though others in its row are.
-        NotFittedError: The calibrators or thresholds have not been fitted.
+        NotFittedError: The calibrators or decisions have not been fitted.
     """
     system: Any = module
     outputs: Outputs | None = system.evaluated.get(split)
@@ -101,13 +101,13 @@ def judge(module: LightningModule, split: Split) -> Judged | None:
         )
     known = labelled(outputs.labels)
     shown = known if outputs.labels.ndim == 1 else known.unsqueeze(-1)
-    opinions = {SYSTEM: _opinion(logits, system.calibrator, system.thresholds, module.device, task)}
-    thresholds = getattr(system, "member_thresholds", None)
+    opinions = {SYSTEM: _opinion(logits, system.calibrator, system.decision, module.device, task)}
+    rules = getattr(system, "member_decisions", None)
     for position, (name, calibrator) in enumerate(zip(system.member_names, system.member_calibrators, strict=True)):
         if name in outputs.members:
             own = outputs.members[name].float()
             _check_rows(own, name, split)
-            opinions[name] = _opinion(own, calibrator, thresholds[position] if thresholds else None, module.device, task)
+            opinions[name] = _opinion(own, calibrator, rules[position] if rules else None, module.device, task)
     return Judged(
         task,
         list(system.labels),
@@ -163,13 +163,13 @@ def original_rows(trainer: Trainer, split: Split, index: NDArray[np.int64]) -> l
     return [found[row].item() if hasattr(found[row], "item") else found[row] for row in index.tolist()]
 
 
-def _opinion(logits: Tensor, calibrator: Any, thresholds: Any, device: torch.device, task: Task) -> Opinion:
+def _opinion(logits: Tensor, calibrator: Any, rule: Any, device: torch.device, task: Task) -> Opinion:
     known = torch.isfinite(logits).all(-1)
     # Double precision on the CPU: some devices have none, and a sum over labels in single precision is not 1.
     p = probabilities(calibrator(logits.to(device)).cpu().double(), task)
     decisions = torch.full(logits.shape[:1] if task == "multiclass" else logits.shape, -1)
-    if thresholds is not None:
-        decisions[known] = thresholds.decide(p[known].float().to(device)).cpu()
+    if rule is not None:
+        decisions[known] = rule.decide(p[known].float().to(device)).cpu()
     else:
         decisions[known] = torch.from_numpy(decide(p[known], task))
     return Opinion(p.numpy(), decisions.numpy(), known.numpy())

@@ -18,7 +18,7 @@ from lf_lightning.data.labels import EmptyLabel, LabelReader, check_names, class
 from lf_lightning.data.preparation import Preparation, Source, SplitPlan
 from lf_lightning.data.sampling import LengthGroupedBatchSampler, Rows, evaluation_order
 from lf_lightning.data.scores import OnMissing, ScoreSource
-from lf_lightning.data.splits import stratified_folds, text_groups
+from lf_lightning.data.splits import blocked_folds, stratified_folds, text_groups
 from lf_lightning.data.tokenizer import load_tokenizer, tokenize
 from lf_lightning.errors import ConfigurationError
 
@@ -54,6 +54,7 @@ class ScoredTextDataModule(LightningDataModule):
         validation_share: Share of the train source's labelled rows cut as validation rows if they have no source; 0: none.
         test_share: Share cut as test rows if they have no source; 0: none.
         split_seed: Fixes which rows are cut, apart from `seed`, so that several seeds are tested on the same rows.
+        fold_order: Folds of even classes (stratified), or runs of consecutive rows (blocked) for rows in order of time.
         labels_per_class: Keep so many labelled train rows of each label; the others become unlabelled.
         labelled_fraction: Keep this share of the labelled train rows; the others become unlabelled.
         validation_labels_per_class: Keep so many validation rows of each label.
@@ -94,6 +95,7 @@ class ScoredTextDataModule(LightningDataModule):
         validation_share: float = 0.1,
         test_share: float = 0.0,
         split_seed: int = 0,
+        fold_order: Literal["stratified", "blocked"] = "stratified",
         labels_per_class: int | None = None,
         labelled_fraction: float | None = None,
         validation_labels_per_class: int | None = None,
@@ -147,7 +149,7 @@ class ScoredTextDataModule(LightningDataModule):
             ),
             ScoreSource(scores, scorers, on_missing),
         )
-        self._seed, self._class_weights = seed, class_weights
+        self._seed, self._class_weights, self._fold_order = seed, class_weights, fold_order
         self._tokenizer_name, self._max_length = tokenizer, max_length
         self._batch_size, self._eval_batch_size, self._num_workers = batch_size, eval_batch_size, num_workers
         self._group_by_length, self._multiple_of = group_by_length, pad_to_multiple_of
@@ -278,7 +280,9 @@ class ScoredTextDataModule(LightningDataModule):
     def folds(self, k: int, seed: int) -> Tensor:
         """See `contract.RowsData`."""
         rows, _ = self._prepared.split("train")
-        return torch.from_numpy(stratified_folds(rows.labels, text_groups(rows.texts), k, seed))
+        groups = text_groups(rows.texts)
+        folds = blocked_folds(groups, k) if self._fold_order == "blocked" else stratified_folds(rows.labels, groups, k, seed)
+        return torch.from_numpy(folds)
 
     def scores_and_labels(self, split: Split) -> tuple[Tensor, Tensor, Tensor]:
         """See `contract.RowsData`."""

@@ -95,9 +95,7 @@ def stratified_folds(labels: Labels, groups: Ints, k: int, seed: int) -> Ints:
     Raises:
         ConfigurationError: `k` is below 2 or above the number of distinct texts.
     """
-    texts = int(groups.max()) + 1 if len(groups) else 0
-    if not 2 <= k <= texts:
-        raise ConfigurationError(f"folds: k={k} is not within 2..{texts}, the number of distinct texts.")
+    texts = _enough_texts(groups, k)
     first, strata = _units(labels, groups)
     fold_of = np.full(texts, -1, dtype=np.int64)
     generator = np.random.default_rng(seed)
@@ -108,6 +106,31 @@ def stratified_folds(labels: Labels, groups: Ints, k: int, seed: int) -> Ints:
     rest = np.flatnonzero(fold_of < 0)
     fold_of[rest] = generator.permutation(len(rest)) % k
     return fold_of[groups]
+
+
+def blocked_folds(groups: Ints, k: int) -> Ints:
+    """Returns (n,) int64, the fold 0..k-1 of each row: runs of consecutive rows, the last in fold 0, equal texts in one.
+
+    For rows in order of time: a fold is then as far from the rows it is judged by as tomorrow's texts will be.
+
+    Raises:
+        ConfigurationError: `k` is below 2 or above the number of distinct texts.
+
+    >>> blocked_folds(np.array([0, 1, 2, 3, 0]), 2).tolist()
+    [1, 1, 0, 0, 1]
+    """
+    texts = _enough_texts(groups, k)
+    _, first, text_of = np.unique(groups, return_index=True, return_inverse=True)
+    rank = np.empty(texts, dtype=np.int64)
+    rank[np.argsort(first)] = np.arange(texts)
+    return np.asarray(k - 1 - rank[text_of] * k // texts)
+
+
+def _enough_texts(groups: Ints, k: int) -> int:
+    texts = int(groups.max()) + 1 if len(groups) else 0
+    if not 2 <= k <= texts:
+        raise ConfigurationError(f"folds: k={k} is not within 2..{texts}, the number of distinct texts.")
+    return texts
 
 
 def check_classes(labels: Labels, names: Sequence[str], allow_absent: bool) -> None:

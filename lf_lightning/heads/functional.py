@@ -110,6 +110,39 @@ def fit_pool(
     return torch.from_numpy(weights).float(), torch.from_numpy(bias).float()
 
 
+def fit_mixture(
+    members: Float[Tensor, "n m k"], present: Bool[Tensor, "n m"], labels: Tensor, task: Task, *, prior_rows: float = 1.0
+) -> Float[Tensor, " m"]:
+    r"""Fits constant weights of :func:`linear_average` by maximum likelihood, which sum to 1.
+
+    The likelihood :math:`\sum_i \log \sum_m w_m p_m(y_i)` is concave in :math:`w`; expectation-maximisation climbs it (Dempster,
+    Laird and Rubin, 1977). An opinion on a label counts as a row in multi-label.
+
+    Args:
+        members: (n, M, K) opinions on rows that no member was fitted on.
+        present: (n, M), at least one true in a row.
+        labels: (n,) int64 or (n, K) float, all labelled.
+        task: Multi-class or multi-label.
+        prior_rows: So many rows on which all members are right alike.
+
+    >>> members = torch.log(torch.tensor([[[0.9, 0.1], [0.5, 0.5]]])).repeat(50, 1, 1)
+    >>> fit_mixture(members, torch.ones(50, 2, dtype=torch.bool), torch.zeros(50, dtype=torch.long), "multiclass")
+    tensor([0.9782, 0.0218])
+    """
+    x, y, seen = members.double().cpu().numpy(), one_hot(labels, members.shape[-1]), present.cpu().numpy()
+    if task == "multiclass":
+        right = np.exp((x * y[:, None]).sum(2))
+    else:
+        right = np.where(y[:, None] > 0, expit(x), expit(-x)).transpose(0, 2, 1).reshape(-1, x.shape[1])
+        seen = seen.repeat(y.shape[1], 0)
+    right = np.where(seen, right, 0.0)
+    weights = np.full(x.shape[1], 1 / x.shape[1])
+    for _ in range(200):
+        share = weights * right / np.maximum((weights * right).sum(1, keepdims=True), 1e-300)
+        weights = (share.sum(0) + prior_rows / len(weights)) / (len(share) + prior_rows)
+    return torch.from_numpy(weights / weights.sum()).float()
+
+
 def fit_linear(
     features: Float[Tensor, "n f"],
     labels: Tensor,
@@ -119,9 +152,10 @@ def fit_linear(
     offset: Float[Tensor, "n k"] | None = None,
     num_labels: int,
 ) -> tuple[Float[Tensor, "k f"], Float[Tensor, " k"]]:
-    r"""Fits logits = offset + W x + b by penalised maximum likelihood: NLL + ridge / 2 * (|W|^2 + |b|^2 / 10), L-BFGS in float64.
+    r"""Fits logits = offset + W x + b by penalised maximum likelihood, by L-BFGS in float64.
 
-    Without an offset and with ridge = 1 / C this is logistic regression as scikit-learn has it, but for the light penalty on b.
+    Minimises :math:`\sum_i NLL_i + \frac{ridge}{2} (|W|^2 + |b|^2 / 10)`. Without an offset and with ridge = 1 / C this is
+    logistic regression as scikit-learn has it, but for the light penalty on b.
 
     Args:
         features: (n, F).
@@ -131,19 +165,10 @@ def fit_linear(
         offset: (n, K) logits to start from; None for zeros.
         num_labels: K.
     """
-    x, y = features.double().cpu().numpy(), one_hot(labels, num_labels)
+    y = one_hot(labels, num_labels)
     base = np.zeros_like(y) if offset is None else offset.double().cpu().numpy()
-    size = x.shape[1] * num_labels
-
-    def objective(theta: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        w, b = theta[:size].reshape(-1, num_labels), theta[size:]
-        loss, slope = _nll(base + x @ w + b, y, task)
-        loss += ridge / 2 * ((w**2).sum() + (b**2).sum() / 10)
-        return loss, np.concatenate([(x.T @ slope + ridge * w).ravel(), slope.sum(0) + ridge / 10 * b])
-
-    theta = minimize(objective, np.zeros(size + num_labels), jac=True, method="L-BFGS-B", options={"maxiter": 500}).x
-    weight = torch.from_numpy(theta[:size].reshape(-1, num_labels).T.copy())
-    return weight.float(), torch.from_numpy(theta[size:].copy()).float()
+    weight, bias = _solve(features.double().cpu().numpy(), base, y, task, ridge)
+    return torch.from_numpy(weight.T.copy()).float(), torch.from_numpy(bias.copy()).float()
 
 
 def choose_ridge(
@@ -152,10 +177,10 @@ def choose_ridge(
     task: Task,
     *,
     offset: Float[Tensor, "n k"],
-    ridges: tuple[float, ...] = (3.0, 10.0, 30.0, 100.0, 1000.0),
+    ridges: tuple[float, ...] = (1000.0, 300.0, 100.0, 30.0, 10.0, 3.0),
     folds: int = 5,
 ) -> float:
-    """Returns the strongest penalty of :func:`fit_linear` whose cross-validated NLL is within one standard error of the best.
+    """Returns the penalty of :func:`fit_linear` with the least cross-validated NLL.
 
     Infinity (keep the offset as it is) competes too, so that few rows keep what was already known.
 
@@ -164,22 +189,18 @@ def choose_ridge(
         labels: (n,) or (n, K).
         task: Multi-class or multi-label.
         offset: (n, K).
-        ridges: Candidates besides infinity.
+        ridges: Candidates besides infinity, descending: each fit starts at the one before it.
         folds: Rows i with i mod folds = f are held out in fold f.
     """
-    y = one_hot(labels, offset.shape[-1])
+    y, x, base = one_hot(labels, offset.shape[-1]), features.double().cpu().numpy(), offset.double().cpu().numpy()
+    losses = {math.inf: float(_row_nll(base, y, task).sum()), **dict.fromkeys(ridges, 0.0)}
     fold = np.arange(len(y)) % folds
-    losses = {math.inf: _row_nll(offset.double().cpu().numpy(), y, task)}
-    for ridge in ridges:
-        held = np.empty(len(y))
-        for f in range(min(folds, len(y))):
-            out = torch.from_numpy(fold == f)
-            w, b = fit_linear(features[~out], labels[~out], task, ridge, offset=offset[~out], num_labels=y.shape[1])
-            held[out.numpy()] = _row_nll((offset[out] + features[out] @ w.T + b).double().numpy(), y[out.numpy()], task)
-        losses[ridge] = held
-    best = min(losses, key=lambda r: losses[r].mean())
-    gap = {r: row - losses[best] for r, row in losses.items()}
-    return max(r for r, g in gap.items() if g.mean() <= g.std() / math.sqrt(len(g)))
+    for f in range(min(folds, len(y))):
+        out, solved = fold == f, None
+        for ridge in ridges:
+            solved = _solve(x[~out], base[~out], y[~out], task, ridge, solved)
+            losses[ridge] += float(_row_nll(base[out] + x[out] @ solved[0] + solved[1], y[out], task).sum())
+    return min(losses, key=lambda ridge: losses[ridge])
 
 
 def one_hot(labels: Tensor, num_labels: int) -> NDArray[np.float64]:
@@ -198,6 +219,28 @@ def _nll(z: NDArray[np.float64], y: NDArray[np.float64], task: Task) -> tuple[fl
     """Returns the summed NLL and its slope in the logits."""
     p = softmax(z, axis=1) if task == "multiclass" else expit(z)
     return float(_row_nll(z, y, task).sum()), p - y
+
+
+def _solve(
+    x: NDArray[np.float64],
+    base: NDArray[np.float64],
+    y: NDArray[np.float64],
+    task: Task,
+    ridge: float,
+    start: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Returns the weights (F, K) and the bias (K,) of :func:`fit_linear`."""
+    rows, labels = x.shape[1], y.shape[1]
+
+    def objective(theta: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        w, b = theta[: rows * labels].reshape(rows, labels), theta[rows * labels :]
+        loss, slope = _nll(base + x @ w + b, y, task)
+        loss += ridge / 2 * float((w**2).sum() + (b**2).sum() / 10)
+        return loss, np.concatenate([(x.T @ slope + ridge * w).ravel(), slope.sum(0) + ridge / 10 * b])
+
+    first = np.zeros((rows + 1) * labels) if start is None else np.concatenate([start[0].ravel(), start[1]])
+    theta = minimize(objective, first, jac=True, method="L-BFGS-B", options={"maxiter": 500}).x
+    return theta[: rows * labels].reshape(rows, labels), theta[rows * labels :]
 
 
 def _fit(

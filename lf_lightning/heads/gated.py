@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from lf_lightning.contract import Task
 from lf_lightning.heads.base import Evidence, FusionHead
-from lf_lightning.heads.functional import fit_pool, linear_average
+from lf_lightning.heads.functional import fit_mixture, fit_pool, linear_average, normalise
 from lf_lightning.heads.pool import flat_opinions
 
 
@@ -57,11 +57,11 @@ class GatedFusion(FusionHead):
         return linear_average(sharpened, present, self.task, self.trust(members, present, representation))
 
     def start(self, evidence: Evidence) -> None:
-        """Starts at constant weights: each member calibrated, and trusted as the logarithmic pool trusts it."""
+        """Starts at constant weights: each member calibrated, and trusted as far as it is right."""
         members, present, labels, _ = evidence
-        alone = [fit_pool(members[:, [m]], present[:, [m]], labels, self.task)[0] for m in range(self.num_members)]
-        joint, _ = fit_pool(members, present, labels, self.task)
-        share = (joint / joint.sum().clamp(min=1e-6)).clamp(0.02, 0.98)
+        alone = torch.cat([fit_pool(members[:, [m]], present[:, [m]], labels, self.task)[0] for m in range(self.num_members)])
+        calibrated = normalise(members * alone.to(members).view(1, -1, 1), self.task)
+        share = fit_mixture(calibrated, present, labels, self.task).clamp(0.02, 0.98)
         with torch.no_grad():
-            self.sharpness.copy_(torch.cat(alone))
+            self.sharpness.copy_(alone)
             self.shares.bias.copy_(share.log())

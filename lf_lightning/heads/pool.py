@@ -59,7 +59,7 @@ class PooledFusion(FusionHead):
     """A logarithmic opinion pool of calibrated members, and per-class corrections as far as the evidence carries them.
 
     The weights have the mean of the calibrated members as their prior; the correction (K x (M + 1) K weights, zero at
-    first) has its penalty chosen by cross-validation with the one-standard-error rule, so that few rows leave the pool as it is.
+    first) has its penalty chosen by cross-validation, in which leaving the pool as it is competes.
 
     Args:
         num_labels: K.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
+from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 
 from lf_lightning.calibration import Calibrator, TemperatureScaling
@@ -52,6 +54,7 @@ class FusionLightningModule(ClassifierModule):
         score_dropout: Share of scores hidden from the head in training: one model serves with all, some or no scorers.
         calibrator: Builds the calibrator of the fused logits from (K, task).
         score_calibrator: Builds the calibrator of each scorer's scores, before fusion, from (K, task).
+        tune_decisions: Tune on validation rows how far decisions lean to rare labels (multi-class), or each label's threshold.
         seed: Fixes folds, initial heads and dropout.
         encoder_config: The encoder's configuration as plain values; then its weights are not loaded (checkpoints use it).
     """
@@ -85,15 +88,17 @@ class FusionLightningModule(ClassifierModule):
         score_dropout: float = 0.1,
         calibrator: Callable[[int, Task], Calibrator] = TemperatureScaling,
         score_calibrator: Callable[[int, Task], Calibrator] = TemperatureScaling,
+        tune_decisions: bool = True,
         seed: int = 0,
         encoder_config: dict[str, Any] | None = None,
     ) -> None:
         members = ["encoder", *scorers, *(("average", "stack") if scorers else ())]
         if len(set(members)) < len(members) or "fusion" in members:
             raise ConfigurationError(
-                f"scorers={list(scorers)!r}: names must differ, also from encoder, average, stack and fusion. Way out: rename the scorer."
+                f"scorers={list(scorers)!r}: names must differ, also from encoder, average, stack and fusion. "
+                "Way out: rename the scorer."
             )
-        super().__init__(labels, task, calibrator, weight_decay, warmup, schedule, seed, members)
+        super().__init__(labels, task, calibrator, weight_decay, warmup, schedule, seed, members, tune_decisions)
         self.save_hyperparameters()
         self.scorers = list(scorers)
         self.encoder = TextEncoder(encoder, pooling, frozen_layers, gradient_checkpointing, encoder_config)
@@ -101,7 +106,9 @@ class FusionLightningModule(ClassifierModule):
         self.classifier = nn.Linear(self.encoder.dim, len(labels))
         self.dropout = nn.Dropout(dropout)
         shape = (len(labels), len(self.scorers) + 1, self.encoder.dim, task)
-        self.head: FusionHead | None = head(*shape) if self.scorers else None
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.head: FusionHead | None = head(*shape) if self.scorers else None
         self.references = nn.ModuleDict(
             {"average": AverageFusion(*shape), "stack": LinearStack(*shape)} if self.scorers else {}
         )
@@ -147,7 +154,20 @@ class FusionLightningModule(ClassifierModule):
         return {name: (module, self.lrs[name]) for name, module in modules.items()}
 
     def setup(self, stage: str) -> None:
-        """Keeps the pretrained weights, from which each phase's encoder starts, and compiles the encoder if asked."""
+        """Keeps the pretrained weights, from which each phase's encoder starts, and compiles the encoder if asked.
+
+        Raises:
+            ConfigurationError: To be fitted again, though the encoder has seen all rows; or DDP would wait for unused weights.
+        """
+        if self.encoder.frozen:  # its evaluation mode is no oversight, of which Lightning would warn
+            warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode", category=UserWarning)
+        if stage == "fit" and len(self.phases()) > 1:
+            if self.phase_begun >= 0:
+                raise ConfigurationError(
+                    "This module was fitted before, so its encoder would give opinions of rows that it has learned from. "
+                    "Way out: a new module; to go on with an interrupted fit, a new module and ckpt_path."
+                )
+            _let_ddp_rest_groups(self.trainer.strategy)
         if stage == "fit" and not self.encoder.frozen and len(self.phases()) > 2:
             self._initial_encoder = {name: value.clone() for name, value in self.encoder.state_dict().items()}
         if self.compile_encoder:
@@ -160,7 +180,10 @@ class FusionLightningModule(ClassifierModule):
         if self.encoder.frozen and isinstance(self.data, RowsData):
             self._encode_once("train", "validation")
         elif self.phase_begun >= 0 and self.phases()[self.phase_begun].name == "head":
-            self._encode_once("validation")
+            self._encode_once(*self._splits_of_head())
+
+    def _splits_of_head(self) -> tuple[Split, ...]:
+        return ("train", "validation") if getattr(self.head, "use_representation", False) else ("validation",)
 
     def _encode_once(self, *splits: Split) -> None:
         for split in splits:
@@ -173,8 +196,8 @@ class FusionLightningModule(ClassifierModule):
         if phase.name == "head":
             self.encoder.requires_grad_(False)
             self.classifier.requires_grad_(False)
+            self._encode_once(*self._splits_of_head())
             self._start_head()
-            self._encode_once("validation")
         else:
             if self._initial_encoder:
                 self.encoder.load_state_dict(self._initial_encoder)
@@ -231,7 +254,7 @@ class FusionLightningModule(ClassifierModule):
 
     def _start_references(self, evidence: Evidence) -> None:
         for reference in self.references.values():
-            cast(FusionHead, reference).start(evidence)
+            cast("FusionHead", reference).start(evidence)
 
     # ---- forward
 
@@ -242,7 +265,8 @@ class FusionLightningModule(ClassifierModule):
             assert self.evidence.logits is not None
             rows = batch["index"].cpu()
             logits = self.evidence.logits[rows].to(self.device)
-            return {"loss": self._mean_loss(self._fuse(batch, logits, self._evidence_vectors(rows)), batch)}
+            loss = self._mean_loss(self._fuse(batch, logits, self._evidence_vectors(rows)), batch)
+            return {"loss": loss if loss.requires_grad else loss.requires_grad_()}  # a head may have nothing to train
         vectors = self._vectors_of(batch, "train")
         own = self.classifier(self.dropout(vectors))
         loss = self._mean_loss(own, batch)
@@ -304,6 +328,10 @@ class FusionLightningModule(ClassifierModule):
 
     # ---- state
 
+    def on_fit_end(self) -> None:
+        """Forgets the vectors, which are those of this fit's data."""
+        self._vectors.clear()
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keeps the phase and the evidence."""
         super().on_save_checkpoint(checkpoint)
@@ -313,3 +341,12 @@ class FusionLightningModule(ClassifierModule):
         """Restores them."""
         super().on_load_checkpoint(checkpoint)
         self.evidence.restore(checkpoint["evidence"])
+
+
+def _let_ddp_rest_groups(strategy: Any) -> None:
+    # No phase trains every group, and DDP waits for the gradient of each weight that it was not told to look for.
+    if isinstance(strategy, DDPStrategy) and not strategy._ddp_kwargs.setdefault("find_unused_parameters", True):
+        raise ConfigurationError(
+            "find_unused_parameters=False: each phase of this fit trains some groups only. "
+            "Way out: trainer.strategy: ddp_find_unused_parameters_true, or evidence: joint."
+        )

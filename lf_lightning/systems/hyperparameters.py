@@ -1,12 +1,17 @@
-"""Factories as plain values: what a checkpoint keeps of `head=partial(FusionMLP, dropout=0.2)`."""
+"""Factories as plain values: what a checkpoint keeps of `head=partial(FusionMLP, dropout=0.2)`, and may bring back."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import inspect
+import re
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
 from lf_lightning.errors import ConfigurationError
+from lf_lightning.imports import check_class_paths
+
+_IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 
 
 def plain_factory(argument: str, factory: Callable[..., Any] | Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -34,3 +39,44 @@ def plain_factory(argument: str, factory: Callable[..., Any] | Mapping[str, Any]
         )
     options = dict(factory.keywords) if isinstance(factory, partial) else {}
     return {"class_path": f"{made.__module__}.{made.__qualname__}", "init_args": options}
+
+
+def check_factories(hyperparameters: Mapping[str, Any], system: type) -> None:
+    """Raises unless what a checkpoint would have imported is of an allowed package, and stands where a factory is expected.
+
+    Only arguments annotated as callables may name classes; in them every text that could be an import path is held against
+    `lf_lightning.imports`, because a parser takes the text `a.b` for `{class_path: a.b}`.
+
+    Args:
+        hyperparameters: As a checkpoint keeps them.
+        system: The class whose signature says which arguments are factories.
+
+    Raises:
+        ConfigurationError: Something else is named; nothing was imported.
+    """
+    check_class_paths(hyperparameters)
+    parameters = inspect.signature(system).parameters
+    for name, value in hyperparameters.items():
+        factory = name in parameters and "Callable" in str(parameters[name].annotation)
+        misplaced = factory and not (value is None or isinstance(value, Mapping))
+        for key, text in _texts(value):
+            misplaced = misplaced or (key == "class_path" and not factory)
+            if factory and _IMPORT_PATH.fullmatch(text):
+                check_class_paths({"class_path": text})
+        if misplaced:
+            raise ConfigurationError(
+                f"The checkpoint's hyper-parameter {name!r} is {value!r}, which this package does not write. "
+                "It was changed or made by others, and nothing that it names was imported: do not load it."
+            )
+
+
+def _texts(tree: Any, key: Any = None) -> Iterator[tuple[Any, str]]:
+    """Yields each text of nested dicts and lists with the key that it stands under."""
+    if isinstance(tree, str):
+        yield key, tree
+    elif isinstance(tree, Mapping):
+        for name, value in tree.items():
+            yield from _texts(value, name)
+    elif isinstance(tree, (list, tuple)):
+        for value in tree:
+            yield from _texts(value, key)

@@ -26,7 +26,8 @@ class GivenLogits(LightningModule):
         super().__init__()
         self.labels, self.task, self.seed = list(labels), task, 3
         self.calibrator = TemperatureScaling(len(labels), task)
-        self.thresholds = Thresholds(len(labels)) if task == "multilabel" else None
+        self.member_decisions = torch.nn.ModuleList()
+        self.decision = Thresholds(len(labels)) if task == "multilabel" else None
         self.member_names = list(members)
         self.member_calibrators = nn.ModuleList(TemperatureScaling(len(labels), task) for _ in members)
         self.evaluated: dict[str, Outputs] = {}

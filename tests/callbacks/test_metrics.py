@@ -52,7 +52,7 @@ def test_multilabel_decisions_follow_the_thresholds(system, data, table, trainer
     run.fit(module, given)
     (logged,) = run.test(module, given, verbose=False)
     p = (rows["test"]["system"] / module.calibrator.temperature).sigmoid()
-    made, true = (p >= module.thresholds.thresholds).int().numpy(), rows["test"]["labels"].int().numpy()
+    made, true = (p >= module.decision.thresholds).int().numpy(), rows["test"]["labels"].int().numpy()
     assert not np.array_equal(made, (p >= 0.5).int().numpy())
     assert logged["test/macro_f1"] == pytest.approx(f1_score(true, made, average="macro", zero_division=0))
     assert logged["test/recall/b"] == pytest.approx((made * true)[:, 1].sum() / true[:, 1].sum())
@@ -147,10 +147,10 @@ def test_members_take_their_own_thresholds_where_the_module_has_them(system, tab
     module.evaluated["test"] = Outputs(torch.arange(60), rows["system"], rows["labels"], {"encoder": rows["encoder"]})
     for calibrator in (module.calibrator, *module.member_calibrators):
         calibrator.fit(rows["system"], rows["labels"])
-    module.thresholds.thresholds.fill_(0.5)
+    module.decision.thresholds.fill_(0.5)
     at_half = judge(module, "test").members["encoder"].decisions
-    module.member_thresholds = torch.nn.ModuleList([type(module.thresholds)(4)])
-    module.member_thresholds[0].thresholds.fill_(0.9)
+    module.member_decisions = torch.nn.ModuleList([type(module.decision)(4)])
+    module.member_decisions[0].thresholds.fill_(0.9)
     assert judge(module, "test").members["encoder"].decisions.sum() < at_half.sum()
 
 

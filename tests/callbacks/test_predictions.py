@@ -88,7 +88,7 @@ def test_parquet_keeps_texts_as_they_are(fitted):
 def test_multilabel_cells_and_partly_labelled_rows(system, table):
     module, rows = system(["x", "y", "z"], "multilabel"), table(30, 3, "multilabel", (), 0)
     module.calibrator.fit(rows["system"], rows["labels"])
-    module.thresholds.thresholds.fill_(0.5)
+    module.decision.thresholds.fill_(0.5)
     rows["labels"][0] = torch.nan
     rows["labels"][1] = torch.tensor([1.0, 0.0, 1.0])
     rows["labels"][2] = 0.0

@@ -8,7 +8,7 @@ import pytest
 
 from lf_lightning.data.labels import LabelReader, class_counts
 from lf_lightning.data.rows import SplitRows, cut, first_of_each, shared_texts, with_few_labels
-from lf_lightning.data.splits import check_classes, per_class, stratified_folds, stratified_share, text_groups
+from lf_lightning.data.splits import blocked_folds, check_classes, per_class, stratified_folds, stratified_share, text_groups
 from lf_lightning.errors import ConfigurationError, DataError
 
 
@@ -181,3 +181,10 @@ def test_fingerprint_follows_texts_names_and_labels() -> None:
         rows_of(["a", "b"], [0, -1]).fingerprint(["x", "y"]),
     ]
     assert len({same, *others}) == 4
+
+
+def test_blocked_folds_are_runs_of_rows_and_keep_equal_texts_together() -> None:
+    folds = blocked_folds(np.array([0, 1, 2, 3, 4, 5, 6, 0]), 3)
+    assert folds.tolist() == [2, 2, 2, 1, 1, 0, 0, 2]
+    with pytest.raises(ConfigurationError, match="k=9"):
+        blocked_folds(np.arange(8), 9)

@@ -1,0 +1,190 @@
+"""README.md as a stranger follows it: its files are written, its commands and its Python are run, with a tiny encoder."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import shlex
+from collections.abc import Iterator
+from importlib.metadata import metadata
+from pathlib import Path
+
+import pytest
+
+from lf_lightning import cli, imports
+from tests.conftest import TableFactory
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+FILES = {found[1]: text for _, text in BLOCKS if (found := re.match(r"# ([\w.]+\.(?:yaml|py))\n", text))}
+LINES = [line for language, text in BLOCKS if language == "bash" for line in text.splitlines()]
+SMALL = ["--model.evidence=holdout", "--model.encoder_epochs=1", "--model.head_epochs=1", "--trainer.accelerator=cpu"]
+
+
+@pytest.fixture
+def reader(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    topic_table: TableFactory,
+    multilabel_table: TableFactory,
+    tiny_encoder: str,
+) -> Iterator[Path]:
+    """A folder with the files that README.md shows, and tables as it describes them."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("LF_RUN_DIR", raising=False)
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.setattr(imports, "_allowed", imports._allowed.copy())
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name, text in FILES.items():
+        Path(name).write_text(text.replace("roberta-base", tiny_encoder), encoding="utf-8")
+    table = topic_table(120)
+    table["gpt_label"] = [label if row % 4 else "science" for row, label in enumerate(table["label"])]
+    table["gpt_confidence"] = 0.8
+    table.to_csv("train.csv", index=False)
+    topic_table(6, seed=9)[["text"]].to_csv("new.csv", index=False)
+    Path("goemotions").mkdir()
+    for seed, split in enumerate(("train", "dev", "test")):
+        multilabel_table(40, seed=seed).to_csv(f"goemotions/{split}.csv", index=False)
+    yield tmp_path
+    importlib.invalidate_caches()
+
+
+def words_of(line: str) -> list[str]:
+    command, *words = shlex.split(line)
+    assert command == "lf"
+    return words
+
+
+def block_with(text: str) -> list[str]:
+    """Returns the lines of the one bash block that contains a text."""
+    (found,) = [block for language, block in BLOCKS if language == "bash" and text in block]
+    return [line for line in found.splitlines() if line]
+
+
+@pytest.mark.usefixtures("reader")
+def test_own_data_from_table_to_predictions(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = block_with("lf score --config score.yaml")
+    assert [line.split()[1] for line in lines] == ["doctor", "score", "fit", "test", "predict"]
+    Path("scores").mkdir()  # doctor asks for what the config names, and the next line makes it
+    Path("runs").mkdir()
+    for line in lines:
+        words = words_of(line)
+        assert cli.main([*words, *(SMALL if words[0] == "fit" else [])]) == 0, line
+    assert "LLM: gpt" in capsys.readouterr().out
+    assert Path("runs/mine/latest/predictions.csv").read_text(encoding="utf-8").count("\n") == 7
+
+
+@pytest.mark.usefixtures("reader")
+def test_the_own_head_trains() -> None:
+    assert cli.main(words_of("lf score --config score.yaml")) == 0
+    (line,) = block_with("my_heads.SurestMember")
+    assert cli.main([*words_of(line), *SMALL]) == 0
+    from lf_lightning import FusionLightningModule
+
+    kept = FusionLightningModule.load_from_checkpoint("runs/mine/latest/checkpoints/best.ckpt")
+    assert type(kept.head).__name__ == "SurestMember"
+    assert kept.head.sharpness == 8
+
+
+@pytest.mark.usefixtures("reader")
+def test_python_blocks_run(tiny_encoder: str) -> None:
+    assert cli.main(words_of("lf score --config score.yaml")) == 0
+    scripts = [text for language, text in BLOCKS if language == "python" and text not in FILES.values()]
+    assert len(scripts) == 2
+    for script in scripts:
+        small = script.replace("roberta-base", tiny_encoder).replace(
+            "data.scorer_names,", "data.scorer_names, encoder_epochs=1,"
+        )
+        exec(compile(small, "README.md", "exec"), {})
+    assert Path("runs/python/results.json").is_file()
+
+
+@pytest.mark.config
+@pytest.mark.usefixtures("reader")
+@pytest.mark.parametrize("name", [name for name, text in FILES.items() if "\nmodel:" in text or "\ntrainer:" in text])
+def test_yamls_parse(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    configs = ["--config", "mine.yaml", "--config", name] if "\nmodel:" not in FILES[name] else ["--config", name]
+    assert cli.main(["fit", *configs, "--print_config"]) == 0
+    assert "class_path: lf_lightning" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("reader")
+@pytest.mark.parametrize("name", [name for name, text in FILES.items() if "\nscorer:" in text])
+def test_scoring_yamls_parse(name: str) -> None:
+    assert cli.main(["score", "--config", name, "--print_config"]) == 0
+
+
+def test_the_yaml_of_own_data_is_short() -> None:
+    assert len(FILES["mine.yaml"].splitlines()) <= 13  # twelve and its name
+
+
+@pytest.mark.usefixtures("reader")
+@pytest.mark.parametrize("line", [line for line in LINES if line.startswith("lf fit")])
+def test_fit_lines_parse(line: str) -> None:
+    words = [word for word in words_of(line) if word not in ("--ckpt_path", "last")]
+    assert cli.main([*words, "--print_config"]) == 0
+
+
+@pytest.mark.usefixtures("reader")
+def test_options_in_the_text_exist() -> None:
+    options = re.findall(r"`((?:--(?:model|data|trainer)\.[^\s`]+ [^\s`]+ ?)+)`", README)
+    assert len(options) >= 4
+    for text in options:
+        assert cli.main(["fit", "--config", "mine.yaml", *text.split(), "--print_config"]) == 0
+
+
+@pytest.mark.usefixtures("reader")
+def test_the_multilabel_yaml_trains() -> None:
+    assert cli.main(["fit", "--config", "goemotions.yaml", *SMALL]) == 0
+    assert cli.main(["test", "--run", "runs/goemotions/latest"]) == 0
+
+
+@pytest.mark.usefixtures("reader")
+def test_the_tracking_yaml_trains_offline() -> None:
+    pytest.importorskip("wandb")
+    assert cli.main(words_of("lf score --config score.yaml")) == 0
+    (line,) = block_with("wandb.yaml")
+    assert cli.main([*words_of(line), *SMALL]) == 0
+    assert list(Path("runs/mine/latest/wandb").glob("offline-run-*"))
+
+
+def test_make_targets_extras_and_modules_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    extras = set(metadata("lf-lightning").get_all("Provides-Extra") or [])
+    for target in re.findall(r"\bmake ([a-z]+)`|^make ([a-z]+)$", README, re.MULTILINE):
+        assert re.search(rf"^{''.join(target)}:", makefile, re.MULTILINE), target
+    for extra in re.findall(r"pip install -e \"\.\[([\w,-]+)\]\"", README):
+        assert set(extra.split(",")) <= extras
+    for module in re.findall(r"python -m benchmarks\.(\w+)", README):
+        assert (ROOT / "benchmarks" / f"{module}.py").is_file() or f"python -m benchmarks.{module}` makes" in README
+
+
+def test_links_and_the_tree_lead_somewhere() -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
+    (tree,) = [text for _, text in BLOCKS if "encoders.py   any" in text]
+    folder = ""
+    for line in tree.splitlines():
+        name = line.split()[0]
+        folder = folder if line.startswith(" ") else name
+        path = ROOT / (folder + name if line.startswith(" ") else name)
+        assert path.exists(), path
+    named = {line.split()[0].rstrip("/") for line in tree.splitlines() if line.startswith("  ")}
+    quiet = {
+        "__init__.py",
+        "__main__.py",
+        "contract.py",
+        "errors.py",
+        "imports.py",
+        "packaged.py",
+        "pretrained.py",
+        "likelihood.py",
+    }
+    there = {path.name for path in (ROOT / "lf_lightning").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    assert there - quiet == named
+
+
+def test_no_path_of_a_machine_and_no_registry() -> None:
+    for name in ("README.md", "PAPERS.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md"):
+        assert not re.search(r"/work/|/home/|/tmp/|pypi\.|https?://", (ROOT / name).read_text(encoding="utf-8")), name
