@@ -27,8 +27,8 @@ class TextEncoder(nn.Module):
         config: The encoder's configuration as plain values; when given, the weights are not loaded but left for a checkpoint.
 
     Raises:
-        ConfigurationError: The name cannot be loaded, `frozen_layers` is not within -1..the number of layers, or the model has no
-            gradient checkpointing.
+        ConfigurationError: The name cannot be loaded, `frozen_layers` is not within -1..the number of layers, or the model
+            has no gradient checkpointing.
     """
 
     def __init__(

@@ -115,8 +115,8 @@ def fit_mixture(
 ) -> Float[Tensor, " m"]:
     r"""Fits constant weights of :func:`linear_average` by maximum likelihood, which sum to 1.
 
-    The likelihood :math:`\sum_i \log \sum_m w_m p_m(y_i)` is concave in :math:`w`; expectation-maximisation climbs it (Dempster,
-    Laird and Rubin, 1977). An opinion on a label counts as a row in multi-label.
+    The likelihood :math:`\sum_i \log \sum_m w_m p_m(y_i)` is concave in :math:`w`; expectation-maximisation climbs it
+    (Dempster, Laird and Rubin, 1977). An opinion on a label counts as a row in multi-label.
 
     Args:
         members: (n, M, K) opinions on rows that no member was fitted on.

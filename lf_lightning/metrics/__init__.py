@@ -4,32 +4,10 @@ Conventions: (n,) integers are multi-class, (n, K) tables of 0 and 1 multi-label
 `zero_division=0`; NaN is refused, and so is a row without a label: leave those out first.
 """
 
-from __future__ import annotations
-
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from lf_lightning.metrics.decisions import accuracy, f1, per_label
-    from lf_lightning.metrics.probabilistic import brier, ece, nll, reliability_curve, roc_auc
-    from lf_lightning.metrics.resampling import bootstrap_interval, mcnemar, paired_bootstrap
-    from lf_lightning.metrics.summary import decide, evaluate
-
-_HOME = {
-    "accuracy": "decisions",
-    "bootstrap_interval": "resampling",
-    "brier": "probabilistic",
-    "decide": "summary",
-    "ece": "probabilistic",
-    "evaluate": "summary",
-    "f1": "decisions",
-    "mcnemar": "resampling",
-    "nll": "probabilistic",
-    "paired_bootstrap": "resampling",
-    "per_label": "decisions",
-    "reliability_curve": "probabilistic",
-    "roc_auc": "probabilistic",
-}
+from lf_lightning.metrics.decisions import accuracy, f1, per_label
+from lf_lightning.metrics.probabilistic import brier, ece, nll, reliability_curve, roc_auc
+from lf_lightning.metrics.resampling import bootstrap_interval, mcnemar, paired_bootstrap
+from lf_lightning.metrics.summary import decide, evaluate
 
 __all__ = [
     "accuracy",
@@ -46,13 +24,3 @@ __all__ = [
     "reliability_curve",
     "roc_auc",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
