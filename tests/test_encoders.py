@@ -146,13 +146,13 @@ def test_the_plain_configuration_builds_the_same_encoder(name: str, folders: dic
 
 
 def test_a_model_without_checkpointing(folders: dict[str, str]) -> None:
-    with pytest.raises(ConfigurationError, match="gradient_checkpointing=True: MPNetModel has none. Way out"):
+    with pytest.raises(ConfigurationError, match=r"gradient_checkpointing=True: MPNetModel has none\. Way out"):
         TextEncoder(folders["mpnet"], gradient_checkpointing=True)
 
 
 @pytest.mark.parametrize("depth", [-2, 4])
 def test_too_many_layers(depth: int, folders: dict[str, str]) -> None:
-    with pytest.raises(ConfigurationError, match=f"frozen_layers={depth}: this encoder has 3 layers. Way out: 0 to 3, or -1"):
+    with pytest.raises(ConfigurationError, match=rf"frozen_layers={depth}: this encoder has 3 layers\. Way out: 0 to 3, or -1"):
         TextEncoder(folders["bert"], frozen_layers=depth)
 
 
@@ -165,6 +165,6 @@ def test_an_encoder_decoder_is_refused(tmp_path: Path) -> None:
 
 def test_a_hub_name_without_a_network_fails_at_once() -> None:
     begun = time.monotonic()
-    with pytest.raises(ConfigurationError, match="encoder='no-such/encoder' could not be loaded.*Way out"):
+    with pytest.raises(ConfigurationError, match=r"encoder='no-such/encoder' could not be loaded.*Way out"):
         TextEncoder("no-such/encoder")
     assert time.monotonic() - begun < 5

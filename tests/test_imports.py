@@ -19,9 +19,17 @@ def test_allowed_packages_pass(path: str) -> None:
 @pytest.mark.parametrize("path", ["os.system", "torchy.Linear", "my_heads.Head", "lf_lightning_evil.Head", "builtins.eval"])
 @pytest.mark.parametrize("key", ["class_path", "_class_path"])
 def test_others_are_refused_wherever_they_stand(key: str, path: str) -> None:
-    trees = [{key: path}, {"a": {"b": {key: path}}}, {"a": [1, {key: path}]}, [({key: path},)], {key: "torch.nn.Linear", "init_args": {"x": {key: path}}}]
+    trees = [
+        {key: path},
+        {"a": {"b": {key: path}}},
+        {"a": [1, {key: path}]},
+        [({key: path},)],
+        {key: "torch.nn.Linear", "init_args": {"x": {key: path}}},
+    ]
     for tree in trees:
-        with pytest.raises(ConfigurationError, match=f"'{path}' is not of an allowed package.*--allow-imports {path.split('.')[0]}"):
+        with pytest.raises(
+            ConfigurationError, match=f"'{path}' is not of an allowed package.*--allow-imports {path.partition('.')[0]}"
+        ):
             imports.check_class_paths(tree)
 
 

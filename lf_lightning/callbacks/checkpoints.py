@@ -55,6 +55,8 @@ class LastCheckpoint(Callback):
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
         """Saves within the epoch."""
         step = trainer.global_step
+        if trainer.is_last_batch:  # resumed from here the epoch would go without its validation; its end is saved anyway
+            return
         if self.every_n_steps and step % self.every_n_steps == 0 and step != self._saved_step:
             self._saved_step = step
             self._save(trainer)
@@ -64,10 +66,21 @@ class LastCheckpoint(Callback):
         self._save(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Saves on SIGTERM, Ctrl-C or an error, unless the weights themselves are the error."""
-        if trainer.training and trainer.global_step > 0 and not isinstance(exception, ArithmeticError):
+        """Saves on SIGTERM, Ctrl-C or an error, unless the weights themselves are the error.
+
+        Within a validation the last state stays, from which the whole validation is made again. If there is none yet the
+        weights are saved all the same, but in the last epoch, which would end without its calibrators.
+        """
+        if trainer.state.fn != "fit" or trainer.global_step == 0 or isinstance(exception, ArithmeticError):
+            return
+        first_validation = not self._path(trainer).exists() and trainer.current_epoch + 1 != trainer.max_epochs
+        if trainer.training or first_validation:
             self._save(trainer)
+
+    @staticmethod
+    def _path(trainer: Trainer) -> Path:
+        return Path(trainer.default_root_dir) / FOLDER / "last.ckpt"
 
     def _save(self, trainer: Trainer) -> None:
         if not getattr(trainer, "fast_dev_run", False):
-            trainer.save_checkpoint(Path(trainer.default_root_dir) / FOLDER / "last.ckpt", weights_only=False)  # resumable
+            trainer.save_checkpoint(self._path(trainer), weights_only=False)  # resumable

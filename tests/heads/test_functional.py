@@ -110,7 +110,10 @@ def test_fit_pool_ignores_a_flat_member_and_shrinks_to_the_mean_without_rows() -
     present = torch.ones(300, 2, dtype=torch.bool)
     both, _ = fit_pool(members, present, labels, "multiclass")
     only, _ = fit_pool(members[:, :1], present[:, :1], labels, "multiclass")
-    pooled = [log_linear_pool(m, p, w, torch.zeros(3)) for m, p, w in [(members, present, both), (members[:, :1], present[:, :1], only)]]
+    pooled = [
+        log_linear_pool(m, p, w, torch.zeros(3))
+        for m, p, w in [(members, present, both), (members[:, :1], present[:, :1], only)]
+    ]
     assert torch.allclose(pooled[0].softmax(-1), pooled[1].softmax(-1), atol=0.02)
     weights, bias = fit_pool(members[:0], present[:0], labels[:0], "multiclass")
     assert torch.allclose(weights, torch.tensor([0.25, 0.25]))
@@ -121,7 +124,9 @@ def test_fit_pool_reads_nothing_of_absent_members() -> None:
     members, labels = opinions_of(60, 3, 3, "multiclass", seed=3)
     present = torch.rand(60, 3, generator=torch.Generator().manual_seed(0)) < 0.7
     silent = torch.where(present.unsqueeze(-1), members, torch.nan)
-    for one, other in zip(fit_pool(members, present, labels, "multiclass"), fit_pool(silent, present, labels, "multiclass"), strict=True):
+    for one, other in zip(
+        fit_pool(members, present, labels, "multiclass"), fit_pool(silent, present, labels, "multiclass"), strict=True
+    ):
         assert torch.isfinite(one).all()
         assert torch.equal(one, other)
 
@@ -167,7 +172,9 @@ def test_choose_ridge_keeps_the_pool_when_there_is_nothing_per_class_to_learn(ta
         rng = np.random.default_rng(seed)
         offset = torch.tensor(rng.normal(size=(150, 3)))
         p = softmax(offset.numpy(), axis=1) if task == "multiclass" else expit(offset.numpy())
-        labels = torch.tensor([rng.choice(3, p=row) for row in p] if task == "multiclass" else (rng.random(p.shape) < p).astype(float))
+        labels = torch.tensor(
+            [rng.choice(3, p=row) for row in p] if task == "multiclass" else (rng.random(p.shape) < p).astype(float)
+        )
         features = torch.tensor(rng.normal(size=(150, 6)))  # has nothing to do with the labels, which the offset explains whole
         assert choose_ridge(features, labels, task, offset=offset) == math.inf
 
@@ -175,7 +182,11 @@ def test_choose_ridge_keeps_the_pool_when_there_is_nothing_per_class_to_learn(ta
 @pytest.mark.parametrize("task", TASKS)
 def test_choose_ridge_leaves_the_pool_for_what_one_class_shows(task: Task) -> None:
     rng = np.random.default_rng(5)
-    labels = torch.tensor(rng.integers(3, size=400)) if task == "multiclass" else torch.tensor((rng.random((400, 3)) < 0.4).astype(float))
+    labels = (
+        torch.tensor(rng.integers(3, size=400))
+        if task == "multiclass"
+        else torch.tensor((rng.random((400, 3)) < 0.4).astype(float))
+    )
     truth = one_hot(labels, 3)
     swapped = torch.tensor(2 * truth[:, [1, 0, 2]] + rng.normal(size=(400, 3)) * 0.5)  # a member that confuses two classes
     assert choose_ridge(swapped, labels, task, offset=normalise(swapped, task)) < 1000

@@ -1,7 +1,7 @@
 """What the tests do in a process of its own: `python tests/systems/new_process.py JOBS OUT`.
 
-JOBS is a JSON file with a list of jobs: `{"resume": CHECKPOINT, "model": {...}}` ends an interrupted fit, `{"load": CHECKPOINT}`
-reads a checkpoint without its encoder's folder. OUT gets what each left, by number.
+JOBS is a JSON file with a list of jobs: `{"resume": CHECKPOINT, "model": {...}}` ends an interrupted fit, and
+`{"load": CHECKPOINT}` reads a checkpoint without its encoder's folder. OUT gets what each left, by number.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from pathlib import Path
 
 import torch
 
-from lf_lightning.systems.fusion import FusionLightningModule
 from parts import final_state, fit, test_logits  # a script finds its neighbours by their bare names
+
+from lf_lightning.systems.fusion import FusionLightningModule
 
 
 def main(jobs_file: str, out: str) -> None:

@@ -1,4 +1,4 @@
-"""The parts of a tiny fit, for tests and for the processes that they start: all that they share lies in one folder, the world."""
+"""The parts of a tiny fit, for tests and the processes that they start: all that they share lies in one folder, the world."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
-from lf_lightning.callbacks import BestCheckpoint, CollectOutputs, FitCalibrators, LastCheckpoint, LogMetrics
+from lf_lightning.callbacks import BestCheckpoint, CollectOutputs, FitCalibrators, LastCheckpoint, LogMetrics, WritePredictions
 from lf_lightning.data import ScoredTextDataModule
 from lf_lightning.store import ScorerCard, ScoreStore
 from lf_lightning.systems.fusion import FusionLightningModule
@@ -116,12 +116,37 @@ def test_logits(world: str | Path, root: str | Path, module: FusionLightningModu
 
 
 def final_state(world: str | Path, root: str | Path, module: FusionLightningModule, **data: Any) -> dict[str, Tensor]:
-    """All that a fit leaves: parameters, buffers (calibrators and thresholds among them), evidence, and calibrated test logits."""
+    """All that a fit leaves: parameters, buffers (calibrators, decisions), evidence, and calibrated test logits."""
     state = {name: value.clone() for name, value in module.state_dict().items()}
     if module.evidence.logits is not None:
         state["evidence"] = module.evidence.logits.clone()
     state["test_logits"] = test_logits(world, root, module, **data)
     return state
+
+
+def evaluated(world: str | Path, checkpoint: str, out: Path, trainer: dict[str, Any], **data: Any) -> dict[str, Any]:
+    """Metrics and gathered outputs of the test rows from a checkpoint, and the predictions in `out`."""
+    rows = data_of(world, **data)
+    module, runner = model_of(world, rows), trainer_of(out, [WritePredictions()], **trainer)
+    runner.test(module, rows, ckpt_path=checkpoint, verbose=False, weights_only=True)
+    outputs = module.evaluated["test"]
+    return {
+        "metrics": {name: float(value) for name, value in runner.callback_metrics.items()},
+        "index": outputs.index,
+        "logits": outputs.logits,
+        "members": outputs.members,
+    }
+
+
+def trained(world: str | Path, out: Path, trainer: dict[str, Any], **options: Any) -> dict[str, Any]:
+    """What a fit leaves on this rank."""
+    module = fit(world, out, trainer=trainer, last=0, **options)
+    return {
+        "evidence": module.evidence.logits,
+        "state": {name: value.clone() for name, value in module.state_dict().items()},
+        "steps": module.trainer.global_step,
+        "metrics": {name: float(value) for name, value in module.trainer.callback_metrics.items()},
+    }
 
 
 def differing(one: dict[str, Tensor], other: dict[str, Tensor]) -> list[str]:

@@ -27,7 +27,9 @@ class Spy(Callback):
 
     @staticmethod
     def state(module: Any) -> dict[str, Tensor]:
-        return {name: value.clone() for name, value in module.state_dict().items() if name.startswith(("encoder", "classifier"))}
+        return {
+            name: value.clone() for name, value in module.state_dict().items() if name.startswith(("encoder", "classifier"))
+        }
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         name = pl_module.phase_of(trainer.current_epoch)[1].name

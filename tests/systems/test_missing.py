@@ -74,7 +74,9 @@ def test_a_store_with_gaps(evidence: str, world: Path, tmp_path: Path) -> None:
     assert members["weak"].isfinite().all()
     assert members["average"].isfinite().all()
     assert members["stack"].isfinite().all()
-    assert all(torch.isfinite(value).all() for name, value in state.items() if name.startswith(("head", "references", "calibrator")))
+    assert all(
+        torch.isfinite(value).all() for name, value in state.items() if name.startswith(("head", "references", "calibrator"))
+    )
 
 
 def test_texts_that_no_scorer_knows_are_predicted_by_the_encoder(world: Path, tmp_path: Path, topic_table: Tables) -> None:
@@ -135,7 +137,7 @@ def test_validation_of_one_row(make_world: Callable[..., Path], topic_table: Tab
 @pytest.mark.parametrize("scores", ["with", "without"])
 def test_no_validation_rows_are_refused_before_anything_is_trained(scores: str, world: Path, tmp_path: Path) -> None:
     data: dict[str, Any] = {"validation": None, "validation_share": 0.0, **({} if scores == "with" else {"scores": None})}
-    with pytest.raises(ConfigurationError, match="There are no validation rows. Give data.validation a source"):
+    with pytest.raises(ConfigurationError, match=r"There are no validation rows\. Give data\.validation a source"):
         fit(world, tmp_path, data=data)
 
 
@@ -159,7 +161,9 @@ def test_several_labels_through_the_whole_path(evidence: str, multilabel_world: 
     assert kept["state_dict"]["decision.thresholds"].isfinite().all()
 
 
-def test_several_labels_one_of_which_validation_lacks(multilabel_table: Tables, make_world: Callable[..., Path], tmp_path: Path) -> None:
+def test_several_labels_one_of_which_validation_lacks(
+    multilabel_table: Tables, make_world: Callable[..., Path], tmp_path: Path
+) -> None:
     table = multilabel_table(120, seed=6)
     rest = table[60:][~table["label"][60:].str.contains("sport")]
     folder = make_world({"train": table[:60], "validation": rest, "test": table[60:].drop(rest.index)})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -66,9 +67,7 @@ def group_of(names: set[str]) -> set[str]:
         ("joint", {"joint": "ech"}),
     ],
 )
-def test_each_phase_moves_its_groups_and_no_other(
-    evidence: str, expected: dict[str, str], world: Path, tmp_path: Path
-) -> None:
+def test_each_phase_moves_its_groups_and_no_other(evidence: str, expected: dict[str, str], world: Path, tmp_path: Path) -> None:
     watch = Watch()
     module = fit(world, tmp_path, [watch], evidence=evidence)
     names = {"e": "encoder", "c": "classifier", "h": "head"}
@@ -150,7 +149,7 @@ def test_the_factor_is_continuous_and_within_zero_and_one() -> None:
     for schedule in ("linear", "cosine", "constant"):
         values = [lr_factor(step / 1000, 0.1, schedule) for step in range(1001)]
         assert all(0 <= value <= 1 for value in values)
-        assert max(abs(a - b) for a, b in zip(values, values[1:], strict=False)) < 0.011
+        assert max(abs(a - b) for a, b in pairwise(values)) < 0.011
     assert lr_factor(0.0, 0.0, "linear") == 1.0
     assert lr_factor(1.0, 1.0, "linear") == 1.0
 
@@ -278,10 +277,14 @@ def test_a_loss_that_is_not_finite_stops_the_fit_and_leaves_the_last_good_state(
         fit(world, tmp_path, [Poison(5)], last=0)  # 31 or 30 rows in a fold: 4 batches
     kept = torch.load(tmp_path / "checkpoints/last.ckpt", weights_only=True)
     assert kept["epoch"] == 0
-    assert all(torch.isfinite(v).all() for k, v in kept["state_dict"].items() if k.startswith(("encoder", "classifier", "head")))
+    assert all(
+        torch.isfinite(v).all() for k, v in kept["state_dict"].items() if k.startswith(("encoder", "classifier", "head"))
+    )
 
 
-@pytest.mark.parametrize("options", [{"folds": 1}, {"holdout": 1.0}, {"encoder_epochs": 0}, {"head_epochs": 0}, {"labels": ["one"]}])
+@pytest.mark.parametrize(
+    "options", [{"folds": 1}, {"holdout": 1.0}, {"encoder_epochs": 0}, {"head_epochs": 0}, {"labels": ["one"]}]
+)
 def test_arguments_that_cannot_work(options: dict[str, Any], world: Path) -> None:
     with pytest.raises(ConfigurationError, match=rf"{next(iter(options))}=.*Way out"):
         model_of(world, **options)
@@ -310,7 +313,7 @@ def test_vectors_of_different_encoders_are_not_shown_to_one_head(world: Path, tm
 
 def test_a_module_is_fitted_once(world: Path, tmp_path: Path) -> None:
     module = fit(world, tmp_path)
-    with pytest.raises(ConfigurationError, match="was fitted before.*Way out: a new module"):
+    with pytest.raises(ConfigurationError, match=r"was fitted before.*Way out: a new module"):
         trainer_of(tmp_path).fit(module, data_of(world))
     joint = fit(world, tmp_path, evidence="joint")
     trainer_of(tmp_path).fit(joint, data_of(world))  # no opinion counts as out of sample there
