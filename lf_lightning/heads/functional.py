@@ -85,7 +85,7 @@ def fit_pool(
     task: Task,
     *,
     prior_rows: float = 4.0,
-    bias_rows: float = 4.0,
+    bias_rows: float = 1.0,
 ) -> tuple[Float[Tensor, " m"], Float[Tensor, " k"]]:
     r"""Fits the weights and the bias of :func:`log_linear_pool` by penalised maximum likelihood.
 

@@ -67,10 +67,14 @@ class PooledFusion(FusionHead):
         dim: Width d of the encoder's vectors (not used).
         task: Multi-class or multi-label.
         correction: Whether to fit the per-class correction.
+        correction_rows: With fewer rows of evidence it stays zero: cross-validation cannot tell luck from knowledge there.
     """
 
-    def __init__(self, num_labels: int, num_members: int, dim: int, task: Task, correction: bool = True) -> None:
+    def __init__(
+        self, num_labels: int, num_members: int, dim: int, task: Task, correction: bool = True, correction_rows: int = 100
+    ) -> None:
         super().__init__(num_labels, num_members, dim, task)
+        self.correction_rows = correction_rows
         self.weights = nn.Parameter(torch.full((num_members,), 1.0 / num_members))
         self.bias = nn.Parameter(torch.zeros(num_labels))
         self.correction = nn.Linear(num_members * num_labels, num_labels) if correction else None
@@ -91,7 +95,7 @@ class PooledFusion(FusionHead):
         with torch.no_grad():
             self.weights.copy_(weights)
             self.bias.copy_(bias)
-        if self.correction is None:
+        if self.correction is None or len(evidence.labels) < self.correction_rows:
             return
         features = flat_opinions(evidence.members, evidence.present).cpu()
         pooled = log_linear_pool(evidence.members.cpu(), evidence.present.cpu(), weights, bias)

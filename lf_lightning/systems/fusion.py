@@ -214,13 +214,24 @@ class FusionLightningModule(ClassifierModule):
     def _start_head(self) -> None:
         assert self.head is not None
         assert self.evidence.logits is not None
-        scores, scored, labels = self.rows_data.scores_and_labels("train")
-        known = self.evidence.logits.isfinite().all(-1) & labelled(labels)
-        members, present = self._members(self.evidence.logits[known], scores[known], scored[known])
-        representation = self._evidence_vectors(known.nonzero().flatten())
-        evidence = Evidence(members.cpu(), present.cpu(), labels[known], representation)
+        sides = [self._evidence_on("train", self.evidence.logits)]
+        if "validation" in self._vectors:  # what the last encoder says of rows that it was not fitted on
+            with torch.no_grad():
+                own = self.classifier(self._vectors["validation"].to(self.device)).float().cpu()
+            sides.append(self._evidence_on("validation", own))
+        members, present, labels, vectors = zip(*sides, strict=True)
+        representation = torch.cat(vectors) if all(v is not None for v in vectors) else None
+        evidence = Evidence(torch.cat(members), torch.cat(present), torch.cat(labels), representation)
         self.head.start(evidence)
         self._start_references(evidence)
+
+    def _evidence_on(self, split: Split, logits: Tensor) -> Evidence:
+        scores, scored, labels = self.rows_data.scores_and_labels(split)
+        known = logits.isfinite().all(-1) & labelled(labels)
+        here = [tensor[known].to(self.device) for tensor in (logits, scores, scored)]
+        members, present = self._members(*here)
+        vectors = self._vectors[split][known] if split in self._vectors else None
+        return Evidence(members.cpu(), present.cpu(), labels[known], vectors)
 
     def fit_score_calibrators(self, scores: Tensor, scored: Tensor, labels: Tensor) -> None:
         """Fits each scorer's calibrator.

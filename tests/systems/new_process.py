@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 
 import torch
-
 from parts import final_state, fit, test_logits  # a script finds its neighbours by their bare names
 
 from lf_lightning.systems.fusion import FusionLightningModule
