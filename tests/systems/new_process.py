@@ -11,12 +11,13 @@ import sys
 from pathlib import Path
 
 import torch
-from parts import final_state, fit, test_logits  # a script finds its neighbours by their bare names
 
 from lf_lightning.systems.fusion import FusionLightningModule
 
 
 def main(jobs_file: str, out: str) -> None:
+    from parts import final_state, fit, test_logits  # a script finds its neighbours by their bare names
+
     torch.manual_seed(99)  # where the random state stood plays no part
     results = []
     for number, job in enumerate(json.loads(Path(jobs_file).read_text(encoding="utf-8"))):

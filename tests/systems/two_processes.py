@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from parts import data_of, evaluated, model_of, trained, trainer_of  # a script finds its neighbours by their bare names
 
 from lf_lightning.callbacks import WritePredictions
 from lf_lightning.errors import ConfigurationError
@@ -20,6 +19,8 @@ TWO = {"devices": 2, "strategy": "ddp"}
 
 
 def main(world: str, checkpoint: str, out: str) -> None:
+    from parts import data_of, evaluated, model_of, trained, trainer_of  # a script finds its neighbours by their bare names
+
     warnings.filterwarnings("ignore")
     folder = Path(out)
     one_row = str(Path(world) / "one.csv")
