@@ -8,7 +8,7 @@
 
 All sides are served the same batches of texts of similar length (see `throughput_rows`). The rivals train the same encoder,
 classifier and head with the same loss and fused AdamW, and none of what the system does beside it: logs, checks, calibration,
-the members' own opinions. The four take turns batch by batch in one process, in an order drawn anew for each batch, so that
+the members' own opinions. The four take turns of a few batches in one process, in an order drawn anew for each turn, so that
 what else the machine does hits all alike; a round is one pass over the rows, and the figures are quartiles of the rounds'
 ratios. The first round warms up. What happens once an epoch (validation, checkpoints, tables) is not timed on any side.
 """
@@ -35,6 +35,8 @@ from benchmarks.turns import Turns, take_turns
 from lf_lightning.data.tokenizer import load_tokenizer
 
 OURS = "lf_lightning"
+TURN = 4
+"""Batches of a turn."""
 TARGETS = {"loop": 0.97, "transformers_trainer": 1.0, "loop_padded_to_256": 4.0}
 
 
@@ -73,18 +75,17 @@ def measure(
         encoder: Name of the encoder.
         with_trainer: Whether `transformers.Trainer` takes part.
     """
-    data, passes, share = rows_of(folder, batches, batch_size, encoder, seed), rounds + 1, 4
+    data, passes = rows_of(folder, batches, batch_size, encoder, seed), rounds + 1
     width = min(MAX_LENGTH, int(load_tokenizer(encoder).model_max_length))
     sides = {
-        OURS: Turns(ours(data, passes, folder / "ours")),
-        "loop": Turns(hand_written(data, passes)),
-        "transformers_trainer": Turns(transformers_trainer(data, passes, folder / "trainer")),
-        "loop_padded_to_256": Turns(hand_written(data, passes, width, share)),
+        OURS: Turns(ours(data, passes, folder / "ours"), TURN),
+        "loop": Turns(hand_written(data, passes), TURN),
+        "transformers_trainer": Turns(transformers_trainer(data, passes, folder / "trainer"), TURN),
+        "loop_padded_to_256": Turns(hand_written(data, passes, width, share=TURN), 1),  # its batches all cost the same
     }
     if not with_trainer:
         del sides["transformers_trainer"]
-    fewer = -(-batches // share)
-    take_turns(sides, passes, {name: fewer if name == "loop_padded_to_256" else batches for name in sides}, seed)
+    take_turns(list(sides.values()), 2 * passes * -(-batches // TURN), seed)
     padded = np.mean([data.lengths[batch].max() for batch in data.batches])
     return {
         "rounds": rounds,

@@ -1,27 +1,30 @@
-"""Timing several ways to do one thing side by side: they take turns batch by batch, so that other load hits all alike."""
+"""Timing several ways to do one thing side by side: they take short turns, so that other load hits all alike."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 
 class Turns:
-    """One side of the comparison: works in a thread of its own, a batch at a turn, and times its turns.
+    """One side of the comparison: works in a thread of its own, a few batches at a turn, and times its turns.
 
     Args:
         work: What it does; it tells `begin` at the start of each pass and `batch` after each batch.
+        length: Batches of a turn. Longer turns work from warm caches, shorter ones share other load more evenly.
     """
 
-    def __init__(self, work: Callable[[Turns], None]) -> None:
+    def __init__(self, work: Callable[[Turns], None], length: int = 1) -> None:
+        self.length = length
         self.passes: list[tuple[int, float, float]] = []
         """Rows, seconds and seconds of processor time of each pass."""
         self._mine, self._others = threading.Semaphore(0), threading.Semaphore(0)
         self._failure: BaseException | None = None
         self._since = (0.0, 0.0)
+        self._batches = 0
         self._thread = threading.Thread(target=self._run, args=(work,), daemon=True)
 
     def advance(self) -> None:
@@ -38,15 +41,18 @@ class Turns:
         """Says that a pass begins."""
         self._wait()
         self.passes.append((0, 0.0, 0.0))
+        self._batches = 0
         self._start()
 
     def batch(self, rows: int, last: bool) -> None:
         """Says that a batch of so many rows is done."""
+        self._batches += 1
         wall, cpu = time.perf_counter() - self._since[0], time.process_time() - self._since[1]
         done, seconds, used = self.passes[-1]
         self.passes[-1] = (done + rows, seconds + wall, used + cpu)
-        if not last:
+        if not last and self._batches % self.length == 0:
             self._wait()
+        if not last:
             self._start()
 
     def _start(self) -> None:
@@ -65,22 +71,17 @@ class Turns:
             self._others.release()
 
 
-def take_turns(sides: dict[str, Turns], passes: int, batches: dict[str, int], seed: int) -> None:
-    """Runs all sides through the passes of training, then those of prediction, batch by batch in drawn order.
+def take_turns(sides: Sequence[Turns], turns: int, seed: int) -> None:
+    """Gives each side so many turns, in an order drawn anew for each.
 
     Args:
-        sides: By name.
-        passes: Of each kind.
-        batches: Of a pass, by name.
+        sides: The sides.
+        turns: Of each.
         seed: Of the orders.
     """
     rng = np.random.default_rng(seed)
-    for side in sides.values():
+    for side in sides:
         side.advance()
-    most = max(batches.values())
-    for _ in range(2 * passes):
-        for place in range(most):
-            # A side with fewer batches has its turns spread over the pass.
-            due = [name for name, n in batches.items() if place * n // most != (place - 1) * n // most]
-            for name in rng.permutation(due):
-                sides[name].advance()
+    for _ in range(turns):
+        for place in rng.permutation(len(sides)):
+            sides[place].advance()

@@ -61,7 +61,7 @@ def test_the_plain_model_is_the_systems(rows: Rows) -> None:
 def test_sides_take_turns_and_a_failure_is_raised() -> None:
     seen: list[str] = []
 
-    def side(name: str, batches: int) -> Turns:
+    def side(name: str, batches: int, length: int) -> Turns:
         def work(turns: Turns) -> None:
             for _ in range(4):
                 turns.begin()
@@ -69,13 +69,14 @@ def test_sides_take_turns_and_a_failure_is_raised() -> None:
                     seen.append(name)
                     turns.batch(3, batch + 1 == batches)
 
-        return Turns(work)
+        return Turns(work, length)
 
-    sides = {"a": side("a", 4), "b": side("b", 2)}
-    take_turns(sides, 2, {"a": 4, "b": 2}, seed=0)
-    assert [len(side.passes) for side in sides.values()] == [4, 4]
-    assert [rows for rows, _, _ in sides["b"].passes] == [6, 6, 6, 6]
-    assert all(sorted(seen[i : i + 6]) == ["a"] * 4 + ["b"] * 2 for i in range(0, 24, 6))
+    sides = [side("a", 5, 3), side("b", 2, 1)]
+    take_turns(sides, 4 * 2, seed=0)
+    assert [[rows for rows, _, _ in side.passes] for side in sides] == [[15] * 4, [6] * 4]
+    order = "".join(seen)
+    assert [sorted(order[i : i + 4]) for i in range(0, 28, 7)] == [list("aaab")] * 4
+    assert [sorted(order[i + 4 : i + 7]) for i in range(0, 28, 7)] == [list("aab")] * 4
 
     def fail(turns: Turns) -> None:
         turns.begin()

@@ -56,11 +56,11 @@ def find_model(model: str, gguf_file: str | None = None, revision: str | None = 
             raise ConfigurationError(f"gguf_file={gguf_file!r}: model={model!r} is a .gguf file already. Give one of the two.")
         path, gguf_file = path.parent, path.name
     if gguf_file is not None:
+        if not (path / gguf_file).is_file():
+            raise ConfigurationError(f"model={model!r}, gguf_file={gguf_file!r}: there is no such file.")
         for package in ("gguf", "accelerate"):
             if find_spec(package) is None:
                 raise MissingDependencyError.of(package, "local-llm")
-        if not (path / gguf_file).is_file():
-            raise ConfigurationError(f"model={model!r}, gguf_file={gguf_file!r}: there is no such file.")
         return CausalModel(str(path), gguf_file, None, {"model": gguf_file, "sha256": _digest([path / gguf_file])})
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.suffix in _WEIGHTS)

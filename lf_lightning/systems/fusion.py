@@ -244,7 +244,7 @@ class FusionLightningModule(ClassifierModule):
         known = labelled(labels)
         for m, calibrator in enumerate(self.score_calibrators):
             said = known & scored[:, m]
-            calibrator.fit(opinions(scores[said, m], self.task), labels[said])
+            cast("Calibrator", calibrator).fit(opinions(scores[said, m], self.task), labels[said])
 
     def fit_references(self, outputs: Outputs) -> None:
         """Fits the stack on validation outputs when joint training left no other out-of-sample opinions; nothing otherwise.

@@ -166,17 +166,30 @@ def test_fit_linear_starts_at_its_offset(task: Task) -> None:
     assert nll((offset + members[:, 1] @ soft.T.to(offset) + bias).numpy(), labels, task) < nll(offset.numpy(), labels, task)
 
 
+def explained(n: int, task: Task, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Features that have nothing to do with the labels, labels, and the logits that the labels were drawn from."""
+    rng = np.random.default_rng(seed)
+    offset = rng.normal(size=(n, 3))
+    p = softmax(offset, axis=1) if task == "multiclass" else expit(offset)
+    labels = [rng.choice(3, p=row) for row in p] if task == "multiclass" else (rng.random(p.shape) < p).astype(float)
+    return torch.tensor(rng.normal(size=(n, 6))), torch.tensor(np.array(labels)), torch.tensor(offset)
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_choose_ridge_keeps_the_pool_when_there_is_nothing_per_class_to_learn(task: Task) -> None:
-    for seed in range(3):
-        rng = np.random.default_rng(seed)
-        offset = torch.tensor(rng.normal(size=(150, 3)))
-        p = softmax(offset.numpy(), axis=1) if task == "multiclass" else expit(offset.numpy())
-        labels = torch.tensor(
-            [rng.choice(3, p=row) for row in p] if task == "multiclass" else (rng.random(p.shape) < p).astype(float)
-        )
-        features = torch.tensor(rng.normal(size=(150, 6)))  # has nothing to do with the labels, which the offset explains whole
-        assert choose_ridge(features, labels, task, offset=offset) == math.inf
+    chosen, costs = [], []
+    for seed in range(6):
+        features, labels, offset = explained(150, task, seed)
+        ridge = choose_ridge(features, labels, task, offset=offset)
+        chosen.append(ridge)
+        if math.isfinite(ridge):  # by luck; then it is strong, and costs next to nothing on new rows
+            weight, bias = (w.double() for w in fit_linear(features, labels, task, ridge, offset=offset, num_labels=3))
+            features, labels, offset = explained(2000, task, seed + 100)
+            fitted = (offset + features @ weight.T + bias).numpy()
+            costs.append((nll(fitted, labels, task) - nll(offset.numpy(), labels, task)) / 2000)
+    assert chosen.count(math.inf) >= 3
+    assert min(chosen) >= 100
+    assert sum(costs) / 6 < 0.005
 
 
 @pytest.mark.parametrize("task", TASKS)

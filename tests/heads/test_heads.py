@@ -168,6 +168,14 @@ def test_with_residual_it_begins_at_the_pool() -> None:
     assert torch.allclose(made(head, rows), made(pool, rows), atol=1e-6)
 
 
+def test_few_rows_leave_the_pool_as_it_is() -> None:
+    head = PooledFusion(K, M, D, "multiclass", correction_rows=100)
+    assert head.correction is not None
+    for rows in (99, 100):
+        head.start(evidence_of(rows, "multiclass", strengths=(0.2, 1.0, -1.0)))  # the last is right when it says no
+        assert bool(head.correction.weight.any()) == (rows >= 100)
+
+
 def test_stack_and_scikit_learn_agree() -> None:
     from sklearn.linear_model import LogisticRegression
 

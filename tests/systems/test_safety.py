@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from lf_lightning import cli, imports
+from lf_lightning.cli.import_limits import limit_imports
 from lf_lightning.errors import ConfigurationError
 from lf_lightning.systems.fusion import FusionLightningModule
 from tests.systems.parts import fit
@@ -90,6 +91,7 @@ def test_what_the_user_allows_is_loaded(checkpoint: Path, canary: Path, tmp_path
     with pytest.raises(ConfigurationError, match="lf --allow-imports planted_module"):
         FusionLightningModule.load_from_checkpoint(file)
     imports.allow(["planted_module"])
+    limit_imports()  # as `lf` does
     loaded = FusionLightningModule.load_from_checkpoint(file)
     assert canary.exists()
     assert type(loaded.head).__name__ == "Head"
