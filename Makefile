@@ -35,7 +35,7 @@ quickstart: $(VENV)/.quickstart  ## train, calibrate and test a fusion on BBC Ne
 # One OpenMP thread a process: on shared cores its waiting threads make a small fit two to four times slower.
 test: export OMP_NUM_THREADS = 1
 test: $(VENV)/.dev  ## set up .venv and pass the tests; PYTEST_ARGS="-k fusion" picks some
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev  ## style, types and floors
 	$(BIN)/ruff check .

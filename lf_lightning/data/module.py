@@ -174,6 +174,16 @@ class ScoredTextDataModule(LightningDataModule):
         return self._prepared.scores.names
 
     @property
+    def scorer_fingerprints(self) -> dict[str, str]:
+        """The scorers' fingerprints by their names, for the record of a run."""
+        return self._prepared.scores.fingerprints
+
+    @property
+    def seed(self) -> int:
+        """The seed of the labelled subset and of the batches' order."""
+        return self._seed
+
+    @property
     def num_scorers(self) -> int:
         """M."""
         return len(self.scorer_names)

@@ -63,6 +63,11 @@ class ScoreSource:
         self._opened: ScoreStore | None = None
 
     @property
+    def fingerprints(self) -> dict[str, str]:
+        """The scorers' fingerprints by their names."""
+        return {name: self._store.resolve(name) for name in self.names}
+
+    @property
     def names(self) -> list[str]:
         """The M scorers as given; else the store's names in alphabetical order, or fingerprints where two share a name."""
         if self._names is None:

@@ -301,3 +301,12 @@ def test_chosen_rows_only(tiny_tokenizer: str, topic_table: Factory) -> None:
         data.rows_dataloader("train", torch.tensor([60]))
     with pytest.raises(ConfigurationError, match="asked for none"):
         data.rows_dataloader("train", torch.tensor([], dtype=torch.int64))
+
+
+def test_the_record_of_a_run_gets_fingerprints_and_seed(tiny_tokenizer: str, topic_table: Any, tmp_path: Path) -> None:
+    table = topic_table(12)
+    card = ScorerCard("gpt", ("politics", "science", "sport"), "multiclass", {"model": "m"})
+    ScoreStore(tmp_path, create=True).append(card, list(table["text"]), [[0.2, 0.5, 0.3]] * len(table))
+    data = ScoredTextDataModule(train=table, tokenizer=tiny_tokenizer, scores=str(tmp_path), seed=7)
+    assert data.scorer_fingerprints == {"gpt": card.fingerprint}
+    assert data.seed == 7
