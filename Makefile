@@ -56,7 +56,7 @@ build: $(VENV)/.dev  ## the wheel, and a look whether the configs are in it
 	$(BIN)/python -m build --wheel
 	@$(BIN)/python -c "import pathlib, zipfile; \
 	inside = set(zipfile.ZipFile(next(pathlib.Path('dist').glob('*.whl'))).namelist()); \
-	wanted = {f'lf_lightning/{p.as_posix()}' for p in pathlib.Path('configs').rglob('*') if p.is_file()} | {'lf_lightning/py.typed'}; \
+	wanted = {f'lf_lightning/{p.as_posix()}' for p in pathlib.Path('configs').rglob('*') if p.is_file() and p.name != '.lock'} | {'lf_lightning/py.typed'}; \
 	missing = sorted(wanted - inside); assert not missing, f'not in the wheel: {missing}'; \
 	print(f'the wheel carries all {len(wanted) - 1} files of configs/')"
 
