@@ -33,6 +33,24 @@ class ScoreMismatchError(DataError, StoreError):
     exit_code = 4
 
 
+class ResponseCacheError(LFError):
+    """A response cache that is damaged, of a newer version, or that the file system will not let grow."""
+
+    exit_code = 4
+
+
+class ProviderAccessError(LFError):
+    """A provider that lets nobody in: no key, a wrong key, no credit. Nothing else would be answered, so the run stops."""
+
+    exit_code = 5
+
+
+class BudgetError(LFError):
+    """The next request might cost more than is left of `max_cost`; what was paid for is kept."""
+
+    exit_code = 6
+
+
 class NotFittedError(LFError, RuntimeError):
     """A calibrator, a threshold or a head that was used before it was fitted."""
 
