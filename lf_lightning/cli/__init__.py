@@ -22,6 +22,7 @@ COMMANDS = {
     "test": "lf_lightning.cli.train:test",
     "predict": "lf_lightning.cli.train:predict",
     "score": "lf_lightning.cli.score:main",
+    "cache": "lf_lightning.cli.cache:main",
     "doctor": "lf_lightning.cli.doctor:main",
 }
 """Each command and the function `(arguments) -> exit code` behind it, imported when it is called."""

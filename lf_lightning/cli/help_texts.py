@@ -10,8 +10,9 @@ usage: lf COMMAND [options]
   fit        train, calibrate and save one run         lf fit --config quickstart.yaml
   test       evaluate a run on the test rows           lf test --config quickstart.yaml --ckpt_path best
   validate   evaluate a run on the validation rows     lf validate --config quickstart.yaml --ckpt_path best
-  predict    label a file                              lf predict --config quickstart.yaml --data.predict texts.csv
+  predict    label a file                              lf predict --help
   score      let an LLM score texts into a store       lf score --help
+  cache      what was paid for: sums, repair, export   lf cache stats
   doctor     what this machine has, a config needs     lf doctor --config quickstart.yaml
 
   lf --version · lf COMMAND --help · lf COMMAND --help-all (fit, validate, test, predict: every option)
@@ -68,22 +69,57 @@ usage: lf {command} --config FILE [--ckpt_path best|last|FILE] [options]
     + _RUNS.format(run_note="; its config.yaml is read where no --config is given")
     + """
 examples:
-  lf {command} --config quickstart.yaml --ckpt_path best
-  lf {command} --run runs/quickstart/latest
-  {example}
-"""
+  lf {command} --config quickstart.yaml --ckpt_path best{rows}
+  lf {command} --run runs/quickstart/latest{rows}
+{more}"""
 )
+
+_PREDICT_NOTE = """
+texts.csv has the text column of the fit. With --data.on_missing mask the encoder decides where no LLM has an opinion; else
+have the texts scored first (lf score), into the store of the fit.
+"""
 
 SCORE = """\
 lf score: let scorers give their opinion of texts, once, into a score store.
 
 usage: lf score --config FILE [options]
 
-  --config FILE               scorers, texts and store; a file, or a packaged config by name
+  --config FILE               scorer, texts and store; a file, or a packaged config by name
+  --dry-run                   texts to score, tokens and cost; asks nothing, writes nothing
+  --max_cost USD              never pay more than this for the replies of one response cache, all runs together
+  --limit N                   stop after so many texts
+  --reparse                   read the replies that are there once more, for nothing, and replace the scorer's rows
   --help-all                  every option
 
 examples:
   lf score --config scoring/bbc_news_smollm2.yaml
+  lf score --config scoring/ag_news.yaml --dry-run
+  lf score --config scoring/ag_news.yaml --max_cost 5
+
+What was scored is kept: a second run asks only for the rest. Exit codes: 1 too many texts without a score, 5 no key or no
+credit, 6 max_cost reached, 130 or 143 stopped.
+"""
+
+CACHE = """\
+lf cache: the raw replies that were paid for, and the ledger of what they cost.
+
+usage: lf cache stats|verify|repair|export|prune [options]
+
+  stats                       replies, tokens and money by provider, model and day; attempts that may have been billed
+  verify                      look for damage; exit code 1 where there is some
+  repair                      make a damaged cache sound again, keeping every sound row
+  export --to FILE            all replies as .jsonl or .parquet
+  prune                       remove replies: [--provider NAME] [--model NAME] [--older_than_days N] [--dry_run]
+  --responses FOLDER          folder of the cache (default: responses)
+  --backend CLASS             whose cache it is (default: lf_lightning.responses.SQLiteResponses)
+
+examples:
+  lf cache stats
+  lf cache prune --model gpt-4o-mini --older_than_days 90 --dry_run
+  lf cache export --to replies.parquet
+
+What was pruned is asked, and paid for, again by the next lf score that needs it.
+The ledger is never pruned: max_cost counts all that was ever spent.
 """
 
 DOCTOR = """\
@@ -106,14 +142,15 @@ Keys are shown by name, never by value. Exit code 1: something that the config n
 def of(command: str) -> str:
     """Returns the help page of a command."""
     evaluations = {
-        "validate": ("evaluate a run on the validation rows.", "lf validate --config ag_news.yaml --experiment roberta"),
-        "test": ("evaluate a run on the test rows.", "lf test --config ag_news.yaml --experiment roberta"),
+        "validate": ("evaluate a run on the validation rows.", ""),
+        "test": ("evaluate a run on the test rows.", ""),
         "predict": (
             "label the rows of a file; predictions.csv in the run folder has the probabilities.",
-            "lf predict --config ag_news.yaml --data.predict texts.csv",
+            " --data.predict texts.csv --data.on_missing mask",
         ),
     }
     if command in evaluations:
-        what, example = evaluations[command]
-        return _EVALUATE.format(command=command, what=what, example=example)
-    return {"fit": FIT, "score": SCORE, "doctor": DOCTOR}[command]
+        what, rows = evaluations[command]
+        more = _PREDICT_NOTE if rows else f"  lf {command} --config ag_news.yaml --experiment roberta\n"
+        return _EVALUATE.format(command=command, what=what, rows=rows, more=more)
+    return {"fit": FIT, "score": SCORE, "cache": CACHE, "doctor": DOCTOR}[command]
