@@ -93,10 +93,11 @@ def load_model(found: CausalModel, dtype: DType, device: str) -> tuple[PreTraine
     model = load_pretrained(
         AutoModelForCausalLM, found.path, argument="model", extra="local-llm", dtype=getattr(torch, dtype), **weights
     )
-    return model.eval().to(_device(device)), tokenizer
+    return model.eval().to(device_of(device)), tokenizer
 
 
-def _device(device: str) -> torch.device:
+def device_of(device: str) -> torch.device:
+    """Returns a torch device, having chosen it where `device` is auto."""
     if device != "auto":
         return torch.device(device)
     if torch.cuda.is_available():

@@ -44,17 +44,27 @@ class Request:
         >>> ask.key({"model": "a"}) == ask.key({"model": "a"}), ask.key({"model": "a"}) == ask.key({"model": "b"})
         (True, False)
         """
-        canonical = json.dumps(self.content(identity), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+        canonical = json.dumps(
+            self.content(identity), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
+        )
         return sha256(canonical.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens that were billed. `cached_input` are those among `input` that the provider bills at its lower rate."""
+    """Tokens that were billed; all 0 where the provider does not tell.
+
+    Attributes:
+        input: All tokens of the question.
+        output: All tokens of the reply, reasoning among them.
+        cached_input: Those among `input` that the provider read from its cache, billed at a lower rate.
+        written_input: Those among `input` that it wrote to its cache, billed at a higher rate by some.
+    """
 
     input: int = 0
     output: int = 0
     cached_input: int = 0
+    written_input: int = 0
 
 
 @dataclass(frozen=True)

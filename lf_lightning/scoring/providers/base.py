@@ -11,10 +11,11 @@ from lf_lightning.scoring.requests import Reply, Request
 
 FailureKind = Literal[
     "rate_limited",  # 429 without a quota message: wait and ask again
-    "unavailable",  # 5xx, overloaded, connection refused or reset before a reply began: ask again
+    "unavailable",  # 5xx, overloaded, no connection: not served, ask again
+    "disconnected",  # the connection ended before a reply began, with the request sent: may have been served and billed
     "timeout",  # no (whole) reply: it may have been served and billed
     "garbled",  # 200 with something that is no reply (HTML, cut JSON): served and billed, worth another try
-    "rejected",  # 400, 404, 413, 422: this request will never be answered (an over-long text); the others go on
+    "rejected",  # 400, 413, 422: this request will never be answered (an over-long text); the others go on
     "quota",  # no credit left: stop the run
     "denied",  # 401, 403, no key: stop the run
 ]
@@ -39,12 +40,12 @@ class ProviderError(Exception):
     @property
     def maybe_billed(self) -> bool:
         """Whether the provider may have billed the request although no reply arrived."""
-        return self.kind in ("timeout", "garbled")
+        return self.kind in ("timeout", "disconnected", "garbled")
 
     @property
     def retryable(self) -> bool:
         """Whether asking again may help."""
-        return self.kind in ("rate_limited", "unavailable", "timeout", "garbled")
+        return self.kind in ("rate_limited", "unavailable", "disconnected", "timeout", "garbled")
 
     @property
     def fatal(self) -> bool:
@@ -73,7 +74,7 @@ class Sent:
 class Provider(ABC):
     """A model behind an interface. Cheap to construct: the SDK is imported and the key read by the first `send`.
 
-    A new one is one file with one subclass, named by `class_path`. The SDK's own retries are off: the gateway's are in the ledger.
+    A new one is one file with one subclass, named by `class_path`. The SDK's own retries are off: the gateway has its own.
 
     Attributes:
         name: Lower case, such as openai; also the provider's id in the price table.
@@ -98,7 +99,8 @@ class Provider(ABC):
 
         Raises:
             ProviderError: There is no reply.
-            ConfigurationError: The model or the interface cannot do what the request asks (log-probabilities, a schema).
+            ConfigurationError: The model or the interface cannot do what the request asks (log-probabilities, a schema), or
+                there is no such model or address (404): no other request would fare better.
             MissingDependencyError: The SDK is not installed.
         """
 
@@ -112,4 +114,4 @@ class Provider(ABC):
 
     async def close(self) -> None:
         """Closes connections; the next `send` opens them again, in whatever event loop it runs."""
-        return None
+        return
