@@ -2,10 +2,12 @@
 
 Sources: temperature and vector scaling, Guo et al. 2017, "On Calibration of Modern Neural Networks"; sigmoid scaling, Platt
 1999, "Probabilistic Outputs for Support Vector Machines"; isotonic regression, Zadrozny and Elkan 2002, "Transforming
-Classifier Scores into Accurate Multiclass Probability Estimates".
+Classifier Scores into Accurate Multiclass Probability Estimates"; beta calibration, Kull, Silva Filho and Flach 2017, "Beta
+calibration: a well-founded and easily implemented improvement on logistic calibration for binary classifiers".
 """
 
 from lf_lightning.calibration.adjustment import LogitAdjustment
+from lf_lightning.calibration.beta import BetaCalibration, fit_beta
 from lf_lightning.calibration.calibrators import Calibrator, IdentityCalibration, TemperatureScaling, VectorScaling
 from lf_lightning.calibration.functional import (
     fit_isotonic,
@@ -20,6 +22,7 @@ from lf_lightning.calibration.one_vs_rest import IsotonicCalibration, PlattScali
 from lf_lightning.calibration.thresholds import Thresholds, best_threshold
 
 __all__ = [
+    "BetaCalibration",
     "Calibrator",
     "IdentityCalibration",
     "IsotonicCalibration",
@@ -29,6 +32,7 @@ __all__ = [
     "Thresholds",
     "VectorScaling",
     "best_threshold",
+    "fit_beta",
     "fit_isotonic",
     "fit_platt",
     "fit_temperature",

@@ -1,4 +1,4 @@
-"""Fits the calibrators and decision rules, which live in the module, on validation rows only."""
+"""Fits the calibrators and decision rules, which live in the module, on rows that the module was not fitted on."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from lf_lightning.losses import labelled
 class FitCalibrators(Callback):
     """Before the fit: each scorer's calibrator. After each validation: the system's, its members' and their decision rules.
 
-    So every checkpoint carries calibrators that belong to its weights. Needs `CollectOutputs` before it.
+    So every checkpoint carries calibrators that belong to its weights. They are fitted on the validation rows, or on what the
+    system has held out itself (`held_out`: train rows, too, as in scikit-learn's `CalibratedClassifierCV(ensemble=False)`).
+    Needs `CollectOutputs` before it.
     """
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -32,19 +34,20 @@ class FitCalibrators(Callback):
         outputs = system.evaluated.get("validation")
         if trainer.state.fn != "fit" or outputs is None:
             return
-        known = labelled(outputs.labels)
-        labels = outputs.labels[known]
         with torch.inference_mode(False):
             system.fit_references(outputs)
-            system.calibrator.fit(outputs.logits[known], labels)
+            rows = system.held_out() or outputs
+            known = labelled(rows.labels)
+            labels = rows.labels[known]
+            system.calibrator.fit(rows.logits[known], labels)
             for position, name in enumerate(system.member_names):
-                if name in outputs.members:
-                    logits = outputs.members[name][known]
+                if name in rows.members:
+                    logits = rows.members[name][known]
                     system.member_calibrators[position].fit(logits, labels)
                     if system.member_decisions:
                         _fit_decision(system.member_decisions[position], system.member_calibrators[position], logits, labels)
             if system.decision is not None:
-                _fit_decision(system.decision, system.calibrator, outputs.logits[known], labels)
+                _fit_decision(system.decision, system.calibrator, rows.logits[known], labels)
 
 
 def _fit_decision(rule: LogitAdjustment | Thresholds, calibrator: Calibrator, logits: Tensor, labels: Tensor) -> None:

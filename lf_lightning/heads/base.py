@@ -59,9 +59,14 @@ class FusionHead(nn.Module, ABC):
             representation: (B, d) the encoder's vectors.
         """
 
-    def start(self, evidence: Evidence) -> None:
+    def start(self, evidence: Evidence) -> Tensor | None:
         """Fits what has a closed or convex solution before the head's epochs begin; by default nothing.
 
         Args:
             evidence: Out-of-sample opinions with labels.
+
+        Returns:
+            (n, K) logits of the evidence, each row's as the head would give them had it not been fitted on that row, so that
+            the calibrator can learn from these rows, too; None where nobody knows them.
         """
+        return None

@@ -6,13 +6,15 @@ A member's opinion is a row of K logits: log-probabilities (multi-class) or log-
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 from scipy.optimize import minimize
-from scipy.special import expit, logsumexp, softmax
+from scipy.special import expit, logsumexp
 from torch import Tensor
 
 from lf_lightning.contract import Task
@@ -102,12 +104,22 @@ def fit_pool(
         prior_rows: :math:`\lambda_w`, how many rows the prior on the weights counts for.
         bias_rows: :math:`\lambda_b`, the same for the bias.
     """
-    x = np.where(present.cpu().numpy()[..., None], members.double().cpu().numpy(), 0.0)
-    y = one_hot(labels, members.shape[-1])
-    count = x.shape[1]
-    start = np.array([_fit(x[:, [m]], y, task, np.array([0.5]), prior_rows, None)[0][0] for m in range(count)]) / count
-    weights, bias = _fit(x, y, task, start, prior_rows, bias_rows)
+    x, y = np.where(present.cpu().numpy()[..., None], members.double().cpu().numpy(), 0.0), one_hot(labels, members.shape[-1])
+    own = inverse_temperatures(members, present, labels, task, prior_rows=prior_rows)
+    weights, bias = _fit(x, y, task, own.double().numpy() / len(own), prior_rows, bias_rows)
     return torch.from_numpy(weights).float(), torch.from_numpy(bias).float()
+
+
+def inverse_temperatures(
+    members: Float[Tensor, "n m k"], present: Bool[Tensor, "n m"], labels: Tensor, task: Task, *, prior_rows: float = 4.0
+) -> Float[Tensor, " m"]:
+    """Returns what multiplies each member's opinion (M,) to make it as sharp as it is right; arguments as in `fit_pool`."""
+    x, y = members.double().cpu().numpy(), one_hot(labels, members.shape[-1])
+    seen = present.cpu().numpy()
+    found = [
+        _fit(x[seen[:, m]][:, [m]], y[seen[:, m]], task, np.array([0.5]), prior_rows, None)[0][0] for m in range(x.shape[1])
+    ]
+    return torch.tensor(found, dtype=torch.float32)
 
 
 def fit_mixture(
@@ -171,36 +183,82 @@ def fit_linear(
     return torch.from_numpy(weight.T.copy()).float(), torch.from_numpy(bias.copy()).float()
 
 
+def hold_out(
+    features: Float[Tensor, "n f"],
+    labels: Tensor,
+    task: Task,
+    ridges: Sequence[float],
+    *,
+    offset: Float[Tensor, "n k"],
+    folds: int = 5,
+) -> Iterator[tuple[float, Float[Tensor, "n k"]]]:
+    """Yields each ridge with the logits (n, K) that :func:`fit_linear` gives rows which it was not fitted on.
+
+    Args:
+        features: (n, F).
+        labels: (n,) or (n, K).
+        task: Multi-class or multi-label.
+        ridges: In descending order: each fit starts at the one before it.
+        offset: (n, K).
+        folds: Rows i with i mod folds = f are held out in fold f.
+    """
+    y, x, base = one_hot(labels, offset.shape[-1]), features.double().cpu().numpy(), offset.double().cpu().numpy()
+    fold = np.arange(len(y)) % folds
+    solved: list[Any] = [None] * folds
+    for ridge in ridges:
+        held = base.copy()
+        for f in range(min(folds, len(y))):
+            out = fold == f
+            solved[f] = weight, bias = _solve(x[~out], base[~out], y[~out], task, ridge, solved[f], tolerance=1e-6)
+            held[out] += x[out] @ weight + bias
+        yield ridge, torch.from_numpy(held).float()
+
+
 def choose_ridge(
     features: Float[Tensor, "n f"],
     labels: Tensor,
     task: Task,
     *,
     offset: Float[Tensor, "n k"],
-    ridges: tuple[float, ...] = (1000.0, 300.0, 100.0, 30.0, 10.0, 3.0),
+    ridges: Sequence[float] = (100.0, 30.0, 10.0, 3.0, 1.0, 0.3),
     folds: int = 5,
-) -> float:
-    """Returns the penalty of :func:`fit_linear` with the least cross-validated NLL.
+) -> tuple[float, Float[Tensor, "n k"]]:
+    """Returns the penalty of :func:`fit_linear` with the least cross-validated NLL, and the logits (n, K) that it gave.
 
-    Infinity (keep the offset as it is) competes too, so that few rows keep what was already known.
+    Infinity (keep the offset as it is) competes too, so that few rows keep what was already known. The loss is taken to
+    have one minimum: once a weaker penalty is worse than a finite one before it, none is tried any more.
 
     Args:
         features: (n, F).
         labels: (n,) or (n, K).
         task: Multi-class or multi-label.
         offset: (n, K).
-        ridges: Candidates besides infinity, descending: each fit starts at the one before it.
-        folds: Rows i with i mod folds = f are held out in fold f.
+        ridges: Candidates besides infinity, descending.
+        folds: Number of folds.
     """
-    y, x, base = one_hot(labels, offset.shape[-1]), features.double().cpu().numpy(), offset.double().cpu().numpy()
-    losses = {math.inf: float(_row_nll(base, y, task).sum()), **dict.fromkeys(ridges, 0.0)}
-    fold = np.arange(len(y)) % folds
-    for f in range(min(folds, len(y))):
-        out, solved = fold == f, None
-        for ridge in ridges:
-            solved = _solve(x[~out], base[~out], y[~out], task, ridge, solved)
-            losses[ridge] += float(_row_nll(base[out] + x[out] @ solved[0] + solved[1], y[out], task).sum())
-    return min(losses, key=lambda ridge: losses[ridge])
+    y = one_hot(labels, offset.shape[-1])
+    best = float(_row_nll(offset.double().cpu().numpy(), y, task).sum())
+    chosen = math.inf, offset.float().cpu()
+    for ridge, held in hold_out(features, labels, task, ridges, offset=offset, folds=folds):
+        loss = float(_row_nll(held.double().numpy(), y, task).sum())
+        if loss < best:
+            best, chosen = loss, (ridge, held)
+        elif math.isfinite(chosen[0]):
+            break
+    return chosen
+
+
+def hold_out_pool(
+    members: Float[Tensor, "n m k"], present: Bool[Tensor, "n m"], labels: Tensor, task: Task, *, folds: int = 5
+) -> Float[Tensor, "n k"]:
+    """Returns the logits (n, K) that :func:`fit_pool` gives rows which it was not fitted on; arguments as there."""
+    held = torch.empty(members.shape[0], members.shape[2])
+    fold = torch.arange(len(members)) % folds
+    for f in range(min(folds, len(members))):
+        out = fold == f
+        weights, bias = fit_pool(members[~out], present[~out], labels[~out], task)
+        held[out] = log_linear_pool(members[out], present[out], weights, bias)
+    return held
 
 
 def one_hot(labels: Tensor, num_labels: int) -> NDArray[np.float64]:
@@ -217,8 +275,12 @@ def _row_nll(z: NDArray[np.float64], y: NDArray[np.float64], task: Task) -> NDAr
 
 def _nll(z: NDArray[np.float64], y: NDArray[np.float64], task: Task) -> tuple[float, NDArray[np.float64]]:
     """Returns the summed NLL and its slope in the logits."""
-    p = softmax(z, axis=1) if task == "multiclass" else expit(z)
-    return float(_row_nll(z, y, task).sum()), p - y
+    if task == "multilabel":
+        return float(_row_nll(z, y, task).sum()), expit(z) - y
+    shifted = z - z.max(1, keepdims=True)
+    p = np.exp(shifted)  # once, for loss and slope: this is where a fit spends its time
+    total = p.sum(1, keepdims=True)
+    return float(np.log(total).sum() - (shifted * y).sum()), p / total - y
 
 
 def _solve(
@@ -228,6 +290,7 @@ def _solve(
     task: Task,
     ridge: float,
     start: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
+    tolerance: float = 1e-9,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Returns the weights (F, K) and the bias (K,) of :func:`fit_linear`."""
     rows, labels = x.shape[1], y.shape[1]
@@ -239,7 +302,8 @@ def _solve(
         return loss, np.concatenate([(x.T @ slope + ridge * w).ravel(), slope.sum(0) + ridge / 10 * b])
 
     first = np.zeros((rows + 1) * labels) if start is None else np.concatenate([start[0].ravel(), start[1]])
-    theta = minimize(objective, first, jac=True, method="L-BFGS-B", options={"maxiter": 500}).x
+    options = {"maxiter": 500, "ftol": tolerance, "maxcor": 30}
+    theta = minimize(objective, first, jac=True, method="L-BFGS-B", options=options).x
     return theta[: rows * labels].reshape(rows, labels), theta[rows * labels :]
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from lf_lightning.contract import Task
 from lf_lightning.heads.base import Evidence, FusionHead
-from lf_lightning.heads.functional import fit_mixture, fit_pool, linear_average, normalise
+from lf_lightning.heads.functional import fit_mixture, inverse_temperatures, linear_average, normalise
 from lf_lightning.heads.pool import flat_opinions
 
 
@@ -59,7 +59,7 @@ class GatedFusion(FusionHead):
     def start(self, evidence: Evidence) -> None:
         """Starts at constant weights: each member calibrated, and trusted as far as it is right."""
         members, present, labels, _ = evidence
-        alone = torch.cat([fit_pool(members[:, [m]], present[:, [m]], labels, self.task)[0] for m in range(self.num_members)])
+        alone = inverse_temperatures(members, present, labels, self.task)
         calibrated = normalise(members * alone.to(members).view(1, -1, 1), self.task)
         share = fit_mixture(calibrated, present, labels, self.task).clamp(0.02, 0.98)
         with torch.no_grad():

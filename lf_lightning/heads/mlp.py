@@ -64,7 +64,6 @@ class FusionMLP(FusionHead):
         logits: Tensor = self.mlp(torch.cat(inputs, -1))
         return logits if self.pool is None else self.pool(members, present, representation) + logits
 
-    def start(self, evidence: Evidence) -> None:
+    def start(self, evidence: Evidence) -> Tensor | None:
         """Fits the pool."""
-        if self.pool is not None:
-            self.pool.start(evidence)
+        return None if self.pool is None else self.pool.start(evidence)

@@ -10,7 +10,16 @@ from torch import Tensor, nn
 
 from lf_lightning.contract import Task
 from lf_lightning.heads.base import Evidence, FusionHead
-from lf_lightning.heads.functional import choose_ridge, fit_linear, fit_pool, linear_average, log_linear_pool
+from lf_lightning.heads.functional import (
+    choose_ridge,
+    fit_linear,
+    fit_pool,
+    hold_out,
+    hold_out_pool,
+    inverse_temperatures,
+    linear_average,
+    log_linear_pool,
+)
 
 
 class AverageFusion(FusionHead):
@@ -37,9 +46,7 @@ class LinearStack(FusionHead):
     def __init__(self, num_labels: int, num_members: int, dim: int, task: Task, c: float = 0.1) -> None:
         super().__init__(num_labels, num_members, dim, task)
         self.c = c
-        self.linear = nn.Linear(num_members * num_labels, num_labels)
-        nn.init.zeros_(self.linear.weight)
-        nn.init.zeros_(self.linear.bias)
+        self.linear = _zero_linear(num_members * num_labels, num_labels)
 
     def forward(
         self, members: Float[Tensor, "b m k"], present: Bool[Tensor, "b m"], representation: Float[Tensor, "b d"]
@@ -48,18 +55,20 @@ class LinearStack(FusionHead):
         logits: Tensor = self.linear(flat_opinions(members, present))
         return logits
 
-    def start(self, evidence: Evidence) -> None:
+    def start(self, evidence: Evidence) -> Tensor:
         """Fits the regression."""
-        features = flat_opinions(evidence.members, evidence.present)
-        weight, bias = fit_linear(features, evidence.labels, self.task, 1 / self.c, num_labels=self.num_labels)
-        _set(self.linear, weight, bias)
+        features, labels = flat_opinions(evidence.members, evidence.present), evidence.labels
+        _set(self.linear, *fit_linear(features, labels, self.task, 1 / self.c, num_labels=self.num_labels))
+        nothing = torch.zeros(len(features), self.num_labels)
+        return next(hold_out(features, labels, self.task, [1 / self.c], offset=nothing))[1]
 
 
 class PooledFusion(FusionHead):
     """A logarithmic opinion pool of calibrated members, and per-class corrections as far as the evidence carries them.
 
-    The weights have the mean of the calibrated members as their prior; the correction (K x (M + 1) K weights, zero at
-    first) has its penalty chosen by cross-validation, in which leaving the pool as it is competes.
+    The weights have the mean of the calibrated members as their prior. The correction, zero at first, is linear in the
+    opinions and in where two members agree; its penalty is chosen by cross-validation, in which leaving the pool as it is
+    competes. Where one member alone has an opinion, it is that opinion, as sharp as the member is right.
 
     Args:
         num_labels: K.
@@ -76,33 +85,44 @@ class PooledFusion(FusionHead):
         super().__init__(num_labels, num_members, dim, task)
         self.correction_rows = correction_rows
         self.weights = nn.Parameter(torch.full((num_members,), 1.0 / num_members))
+        self.sharpness = nn.Parameter(torch.ones(num_members))
         self.bias = nn.Parameter(torch.zeros(num_labels))
-        self.correction = nn.Linear(num_members * num_labels, num_labels) if correction else None
-        if self.correction is not None:
-            nn.init.zeros_(self.correction.weight)
-            nn.init.zeros_(self.correction.bias)
+        width = agreements(torch.zeros(1, num_members, num_labels), task).shape[1] + num_members * num_labels
+        self.correction = _zero_linear(width, num_labels) if correction else None
 
     def forward(
         self, members: Float[Tensor, "b m k"], present: Bool[Tensor, "b m"], representation: Float[Tensor, "b d"]
     ) -> Float[Tensor, "b k"]:
         """See `FusionHead.forward`."""
+        several = present.sum(-1, keepdim=True) > 1
+        alone = torch.einsum("bm,bmk->bk", present * self.sharpness.clamp(min=0), torch.where(present[..., None], members, 0.0))
         pooled = log_linear_pool(members, present, self.weights.clamp(min=0), self.bias)
-        return pooled if self.correction is None else pooled + self.correction(flat_opinions(members, present))
+        if self.correction is not None:
+            pooled = pooled + self.correction(self._features(members, present))
+        return torch.where(several, pooled, alone)
 
-    def start(self, evidence: Evidence) -> None:
+    def start(self, evidence: Evidence) -> Tensor:
         """Fits the weights and the bias, then the correction."""
-        weights, bias = fit_pool(evidence.members, evidence.present, evidence.labels, self.task)
+        members, present, labels = evidence.members.cpu(), evidence.present.cpu(), evidence.labels.cpu()
+        weights, bias = fit_pool(members, present, labels, self.task)
         with torch.no_grad():
             self.weights.copy_(weights)
             self.bias.copy_(bias)
-        if self.correction is None or len(evidence.labels) < self.correction_rows:
-            return
-        features = flat_opinions(evidence.members, evidence.present).cpu()
-        pooled = log_linear_pool(evidence.members.cpu(), evidence.present.cpu(), weights, bias)
-        labels = evidence.labels.cpu()
-        ridge = choose_ridge(features, labels, self.task, offset=pooled)
+            self.sharpness.copy_(inverse_temperatures(members, present, labels, self.task))
+        held = hold_out_pool(members, present, labels, self.task)
+        if self.correction is None or len(labels) < self.correction_rows:
+            return held
+        features = self._features(members, present)
+        ridge, held = choose_ridge(features, labels, self.task, offset=held)
         if math.isfinite(ridge):
+            pooled = log_linear_pool(members, present, weights, bias)
             _set(self.correction, *fit_linear(features, labels, self.task, ridge, offset=pooled, num_labels=self.num_labels))
+        return held
+
+    def _features(self, members: Float[Tensor, "b m k"], present: Bool[Tensor, "b m"]) -> Float[Tensor, "b f"]:
+        # A third, because opinions range over several units and products of probabilities over one: one penalty for both.
+        opinions = flat_opinions(members, present)
+        return torch.cat([opinions / 3, agreements(opinions.view_as(members), self.task)], 1)
 
 
 def flat_opinions(members: Float[Tensor, "b m k"], present: Bool[Tensor, "b m"]) -> Float[Tensor, "b mk"]:
@@ -111,6 +131,32 @@ def flat_opinions(members: Float[Tensor, "b m k"], present: Bool[Tensor, "b m"])
     kept = torch.where(seen, members, 0.0)
     mean = kept.sum(1, keepdim=True) / seen.sum(1, keepdim=True).clamp(min=1)
     return torch.where(seen, members, mean).flatten(1)
+
+
+def agreements(members: Float[Tensor, "b m k"], task: Task) -> Float[Tensor, "b f"]:
+    """Returns the products of two members' probabilities, for each pair of members.
+
+    Multi-class, up to 12 labels: for each pair of labels, P(first says i) P(second says j): what both say together tells more
+    than what each says for itself. More labels, or multi-label: for each label only, for K squared columns would be too many.
+
+    >>> agreements(torch.log(torch.tensor([[[0.8, 0.2], [0.5, 0.5]]])), "multiclass")
+    tensor([[0.4000, 0.4000, 0.1000, 0.1000]])
+    """
+    p = members.softmax(-1) if task == "multiclass" else members.sigmoid()
+    first, second = torch.triu_indices(p.shape[1], p.shape[1], 1)
+    if task == "multiclass" and p.shape[2] <= _LABELS_IN_PAIRS:
+        return torch.einsum("bpi,bpj->bpij", p[:, first], p[:, second]).flatten(1)
+    return (p[:, first] * p[:, second]).flatten(1)
+
+
+_LABELS_IN_PAIRS = 12
+
+
+def _zero_linear(inputs: int, outputs: int) -> nn.Linear:
+    linear = nn.Linear(inputs, outputs)
+    nn.init.zeros_(linear.weight)
+    nn.init.zeros_(linear.bias)
+    return linear
 
 
 def _set(linear: nn.Linear, weight: Tensor, bias: Tensor) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -80,6 +81,10 @@ class ClassifierModule(LightningModule, ABC):
     def phases(self) -> list[Phase]:
         """Returns the plan of the fit; the last phase is the one whose epochs compete for the best checkpoint."""
 
+    def held_out(self) -> Outputs | None:
+        """Returns rows (those of validation among them) with opinions not fitted on them, for calibrators; None: validation."""
+        return None
+
     def begin_phase(self, position: int, phase: Phase) -> None:
         """Called once at the start of each phase, with the weights as the phase before it left them."""
 
@@ -139,6 +144,8 @@ class ClassifierModule(LightningModule, ABC):
                 f"({', '.join(f'{p.name}: {p.epochs}' for p in self.phases())}). Way out: leave max_epochs at -1."
             )
         self.trainer.fit_loop.max_epochs = epochs
+        # Serving rows anew would repeat it in every epoch, and each epoch's mean is logged, however few batches it has.
+        warnings.filterwarnings("ignore", message=r"The number of training batches .* is smaller than the logging interval")
         trainer.reload_dataloaders_every_n_epochs = 1
 
     def on_train_epoch_start(self) -> None:

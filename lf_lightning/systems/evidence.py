@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,6 +11,24 @@ from lf_lightning.contract import Phase, RowsData
 from lf_lightning.errors import ConfigurationError
 
 EvidenceMode = Literal["crossfit", "holdout", "joint"]
+
+
+class HeldOut(NamedTuple):
+    """The head's evidence for calibrators and decision rules: n train and validation rows, as if nothing was fitted on them.
+
+    Attributes:
+        members: (n, M + 1, K).
+        present: (n, M + 1) bool.
+        labels: (n,) or (n, K).
+        correction: (n, K), added to the head's logits: those held out less those fitted, when the head began.
+        references: (R, n, K) logits of the reference combinations, held out.
+    """
+
+    members: Tensor
+    present: Tensor
+    labels: Tensor
+    correction: Tensor
+    references: Tensor
 
 
 class EncoderEvidence:
@@ -43,6 +61,7 @@ class EncoderEvidence:
         self.encoder_epochs, self.head_epochs, self.seed = encoder_epochs, head_epochs, seed
         self.logits: Tensor | None = None
         """(N, K) float32 over the train split; a row of NaN where the encoder has not spoken out of sample."""
+        self.held_out: HeldOut | None = None
 
     def plan(self) -> list[Phase]:
         """Returns the phases of a fit with a head."""
@@ -76,11 +95,12 @@ class EncoderEvidence:
 
     def state(self) -> dict[str, Any]:
         """Plain values and tensors for the checkpoint."""
-        return {"logits": self.logits}
+        return {"logits": self.logits, "held_out": self.held_out and self.held_out._asdict()}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Takes them back."""
         self.logits = state["logits"]
+        self.held_out = HeldOut(**state["held_out"]) if state["held_out"] else None
 
     def _held_out(self, fold: int, data: RowsData) -> Tensor:
         return data.folds(self.folds if self.mode == "crossfit" else max(2, round(1 / self.holdout)), self.seed) == fold

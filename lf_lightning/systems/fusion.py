@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 
-from lf_lightning.calibration import Calibrator, TemperatureScaling
+from lf_lightning.calibration import BetaCalibration, Calibrator, TemperatureScaling
 from lf_lightning.contract import Batch, Outputs, Phase, RowsData, Split, Task
 from lf_lightning.encoders import Pooling, TextEncoder
 from lf_lightning.errors import ConfigurationError, NotFittedError
@@ -18,7 +18,7 @@ from lf_lightning.heads import AverageFusion, Evidence, FusionHead, FusionMLP, L
 from lf_lightning.heads.functional import normalise, opinions
 from lf_lightning.losses import BinaryCrossEntropy, CrossEntropy, RowLoss, labelled, mean_over_labelled
 from lf_lightning.systems.base import ClassifierModule, Schedule
-from lf_lightning.systems.evidence import EncoderEvidence, EvidenceMode
+from lf_lightning.systems.evidence import EncoderEvidence, EvidenceMode, HeldOut
 from lf_lightning.systems.hyperparameters import plain_factory
 from lf_lightning.systems.row_pass import over_rows
 
@@ -86,7 +86,7 @@ class FusionLightningModule(ClassifierModule):
         loss: Callable[[], RowLoss] | None = None,
         auxiliary_weight: float = 0.5,
         score_dropout: float = 0.1,
-        calibrator: Callable[[int, Task], Calibrator] = TemperatureScaling,
+        calibrator: Callable[[int, Task], Calibrator] = BetaCalibration,
         score_calibrator: Callable[[int, Task], Calibrator] = TemperatureScaling,
         tune_decisions: bool = True,
         seed: int = 0,
@@ -222,8 +222,34 @@ class FusionLightningModule(ClassifierModule):
         members, present, labels, vectors = zip(*sides, strict=True)
         representation = torch.cat(vectors) if all(v is not None for v in vectors) else None
         evidence = Evidence(torch.cat(members), torch.cat(present), torch.cat(labels), representation)
-        self.head.start(evidence)
-        self._start_references(evidence)
+        held = self.head.start(evidence)
+        references = self._start_references(evidence)
+        self.evidence.held_out = None
+        if held is not None and not getattr(self.head, "use_representation", False):
+            rows = HeldOut(*evidence[:3], torch.zeros_like(held), references)
+            with torch.no_grad():
+                self.evidence.held_out = rows._replace(correction=held - self._head_on(rows))
+
+    def _head_on(self, rows: HeldOut) -> Tensor:
+        """The head's logits (n, K) of held-out rows, corrected, on the CPU and without dropout."""
+        assert self.head is not None
+        was_training = self.head.training
+        self.head.eval()
+        members, present = rows.members.to(self.device), rows.present.to(self.device)
+        fused: Tensor = self.head(members, present, members.new_empty(len(members), 0))
+        self.head.train(was_training)
+        return fused.float().cpu() + rows.correction
+
+    @torch.no_grad()
+    def held_out(self) -> Outputs | None:
+        """Returns the head's evidence, each row as if head and stack had not been fitted on it; None where nobody knows."""
+        rows = self.evidence.held_out
+        if rows is None:
+            return None
+        named = dict(zip(self.references, rows.references, strict=True))
+        for m, name in enumerate(("encoder", *self.scorers)):
+            named[name] = rows.members[:, m].masked_fill(~rows.present[:, [m]], torch.nan)
+        return Outputs(torch.arange(len(rows.labels)), self._head_on(rows), rows.labels, named)
 
     def _evidence_on(self, split: Split, logits: Tensor) -> Evidence:
         scores, scored, labels = self.rows_data.scores_and_labels(split)
@@ -263,9 +289,16 @@ class FusionLightningModule(ClassifierModule):
                 outputs.members[name][known] = reference.cpu()(members, present, vectors)
                 reference.to(self.device)
 
-    def _start_references(self, evidence: Evidence) -> None:
-        for reference in self.references.values():
-            cast("FusionHead", reference).start(evidence)
+    def _start_references(self, evidence: Evidence) -> Tensor:
+        """Fits them, and returns their logits (R, n, K) of the evidence, held out."""
+        vectors = torch.empty(len(evidence.labels), 0)
+        held = []
+        for module in self.references.values():
+            reference = cast("FusionHead", module)
+            started = reference.start(evidence)
+            held.append(reference.cpu()(evidence.members, evidence.present, vectors) if started is None else started)
+            reference.to(self.device)
+        return torch.stack(held)
 
     # ---- forward
 

@@ -14,6 +14,7 @@ from sklearn.isotonic import IsotonicRegression
 from torch import Tensor
 
 from lf_lightning.calibration import (
+    BetaCalibration,
     Calibrator,
     IdentityCalibration,
     IsotonicCalibration,
@@ -27,7 +28,7 @@ from lf_lightning.calibration import (
 from lf_lightning.contract import Task
 from lf_lightning.errors import ConfigurationError, DataError, NotFiniteError, NotFittedError
 
-FITTED = [TemperatureScaling, VectorScaling, PlattScaling, IsotonicCalibration]
+FITTED = [TemperatureScaling, VectorScaling, PlattScaling, IsotonicCalibration, BetaCalibration]
 Kind = Callable[[int, Task], Calibrator]
 TASKS: list[Task] = ["multiclass", "multilabel"]
 

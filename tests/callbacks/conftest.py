@@ -38,6 +38,9 @@ class GivenLogits(LightningModule):
     def phase_of(self, epoch: int) -> tuple[int, Phase, int]:
         return (0, self.plan[0], epoch) if epoch < 1 else (1, self.plan[1], epoch - 1)
 
+    def held_out(self) -> Outputs | None:
+        return None
+
     def fit_references(self, outputs: Outputs) -> None:
         pass
 

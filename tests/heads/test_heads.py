@@ -10,8 +10,15 @@ from torch.nn import functional as F
 
 from lf_lightning.contract import Task
 from lf_lightning.heads import AverageFusion, Evidence, FusionHead, FusionMLP, GatedFusion, LinearStack, PooledFusion
-from lf_lightning.heads.functional import linear_average, normalise
-from lf_lightning.heads.pool import flat_opinions
+from lf_lightning.heads.functional import (
+    fit_linear,
+    fit_pool,
+    inverse_temperatures,
+    linear_average,
+    log_linear_pool,
+    normalise,
+)
+from lf_lightning.heads.pool import agreements, flat_opinions
 
 K, M, D = 4, 3, 5
 TASKS: list[Task] = ["multiclass", "multilabel"]
@@ -192,3 +199,51 @@ def test_stack_and_scikit_learn_agree() -> None:
 def test_a_head_needs_a_forward() -> None:
     with pytest.raises(TypeError, match="abstract"):
         FusionHead(K, M, D, "multiclass")  # type: ignore[abstract]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_where_one_member_speaks_alone_the_pool_is_as_sharp_as_that_member_is_right(task: Task) -> None:
+    rows = evidence_of(600, task)
+    head = PooledFusion(K, M, D, task)
+    head.start(rows)
+    own = inverse_temperatures(rows.members, rows.present, rows.labels, task)
+    for m in range(M):
+        alone = torch.zeros_like(rows.present)
+        alone[:, m] = True
+        assert torch.allclose(made(head, rows._replace(present=alone)), own[m] * rows.members[:, m], atol=1e-5)
+
+
+def test_agreements_are_products_of_probabilities() -> None:
+    opinions = evidence_of(5, "multiclass").members
+    p = opinions.softmax(-1)
+    pairs = agreements(opinions, "multiclass").view(5, 3, K, K)
+    assert torch.allclose(pairs.sum((2, 3)), torch.ones(5, 3))
+    for at, (first, second) in enumerate([(0, 1), (0, 2), (1, 2)]):
+        assert torch.allclose(pairs[:, at, 3, 1], p[:, first, 3] * p[:, second, 1])
+    many = normalise(torch.randn(5, 2, 40), "multiclass")
+    assert torch.allclose(agreements(many, "multiclass"), many.exp().prod(1))
+    assert torch.allclose(agreements(many, "multilabel"), many.sigmoid().prod(1))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_what_is_held_out_is_what_the_other_rows_say(task: Task) -> None:
+    rows = evidence_of(60, task)
+    others = torch.arange(60) % 5 != 2
+    held = PooledFusion(K, M, D, task, correction=False).start(rows)
+    weights, bias = fit_pool(rows.members[others], rows.present[others], rows.labels[others], task)
+    assert torch.allclose(
+        held[~others], log_linear_pool(rows.members[~others], rows.present[~others], weights, bias), atol=1e-5
+    )
+    stacked = LinearStack(K, M, D, task, c=0.5).start(rows)
+    features = flat_opinions(rows.members, rows.present)
+    weight, bias = fit_linear(features[others], rows.labels[others], task, 2.0, num_labels=K)
+    assert torch.allclose(stacked[~others], features[~others] @ weight.T + bias, atol=2e-2)
+    assert FusionMLP(K, M, D, task, residual=False).start(rows) is None
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_held_out_rows_are_judged_less_kindly_than_fitted_ones(task: Task) -> None:
+    rows = evidence_of(150, task)
+    for head in (PooledFusion(K, M, D, task), LinearStack(K, M, D, task)):
+        held = head.start(rows)
+        assert loss(held, rows.labels, task) > loss(made(head, rows), rows.labels, task)

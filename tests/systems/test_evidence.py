@@ -164,3 +164,27 @@ def test_over_rows_leaves_mode_and_randomness_as_they_were(world: Path, tmp_path
     assert values.shape == (61, 1)
     assert values.isfinite().nonzero()[:, 0].tolist() == [4, 7, 60]
     assert values[[4, 7, 60]].flatten().tolist() == [4.0, 7.0, 60.0]
+
+
+def test_calibrators_learn_from_train_and_validation_rows_that_nothing_was_fitted_on(world: Path, tmp_path: Path) -> None:
+    module = fit(world, tmp_path, folds=2)
+    held, rows = module.held_out(), 61 + len(pd.read_csv(world / "validation.csv"))
+    assert held is not None
+    assert module.evidence.logits is not None
+    assert len(held.labels) == rows
+    assert module.calibrator.report["rows"] == rows
+    assert torch.allclose(held.members["encoder"][:61], module.evidence.logits.log_softmax(-1), atol=1e-5)
+    assert set(held.members) == {"encoder", "good", "weak", "average", "stack"}
+    rows_of_head = module.evidence.held_out
+    assert rows_of_head is not None
+    assert module.head is not None
+    with torch.no_grad():
+        fitted = module.head.eval()(rows_of_head.members, rows_of_head.present, torch.empty(rows, 0))
+    cross_entropy = torch.nn.functional.cross_entropy
+    assert cross_entropy(held.logits, held.labels) > cross_entropy(fitted, held.labels)
+
+
+def test_joint_training_leaves_validation_rows_to_the_calibrators(world: Path, tmp_path: Path) -> None:
+    module = fit(world, tmp_path, evidence="joint")
+    assert module.held_out() is None
+    assert module.calibrator.report["rows"] == len(pd.read_csv(world / "validation.csv"))
