@@ -5,52 +5,23 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from pathlib import Path
 
 from jsonargparse import ArgumentParser
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
 
 from lf_lightning.cli import configs
 from lf_lightning.cli.import_limits import limit_imports
+from lf_lightning.cli.score_display import LOW_LABEL_MASS, Summary, progress_bar, show_estimate, show_summary
 from lf_lightning.cli.secret_check import refuse_secrets
 from lf_lightning.data.tables import read_table
 from lf_lightning.data.texts import texts_of
 from lf_lightning.errors import ConfigurationError
-from lf_lightning.scoring.base import Advance, Scorer
+from lf_lightning.scoring.base import NOT_ASKED, Advance, Scorer
 from lf_lightning.scoring.sample import balanced_sample
 from lf_lightning.store import ScorerCard, ScoreStore, Status
+from lf_lightning.store.manifest import FILE
 
 TOO_MANY_FAILED = 1
-
-
-@dataclass
-class Summary:
-    """What a run of `lf score` found and did.
-
-    Attributes:
-        card: The scorer's.
-        rows: Rows of the source that were chosen, equal texts included.
-        texts: Distinct texts among them.
-        stored: Texts that were in the store before.
-        by_status: How many of the others ended in each status; `ABSENT`: the scorer had no answer, and none was written.
-        cut: Texts that were longer than the scorer reads.
-        seconds: Time for the others, loading the model included.
-    """
-
-    card: ScorerCard
-    rows: int
-    texts: int
-    stored: int
-    by_status: dict[Status, int] = field(default_factory=lambda: dict.fromkeys(Status, 0))
-    cut: int = 0
-    seconds: float = 0.0
-
-    @property
-    def failed(self) -> int:
-        """Texts that were tried now and have no score."""
-        return sum(self.by_status.values()) - self.by_status[Status.SCORED]
 
 
 def score_table(
@@ -64,8 +35,11 @@ def score_table(
     sample_by: str | None = None,
     seed: int = 0,
     limit: int | None = None,
-    shard_size: int = 500,
+    shard_size: int | None = None,
     max_failed: float = 0.05,
+    max_cost: float | None = None,
+    dry_run: bool = False,
+    reparse: bool = False,
 ) -> Summary:
     """Scores the texts of a table that are not in the store yet. Equal texts are asked about once.
 
@@ -80,65 +54,104 @@ def score_table(
         sample_by: Column, such as the label, of whose values the sample takes equally many texts.
         seed: Seed of the sample.
         limit: Stop after so many texts that are not in the store yet.
-        shard_size: Texts between two writes: what a killed run loses at most.
+        shard_size: Texts between two writes: what a killed run loses at most, unless replies are kept; none: the scorer's own.
         max_failed: Share of texts without a score above which the exit code is 1.
+        max_cost: USD that the replies of this response cache, earlier runs included, may cost; it is never passed.
+        dry_run: Show how many texts there are to score, and what they would cost; nothing is asked or written.
+        reparse: Read the replies that are there once more, ask for nothing, and let what is read replace the scorer's rows.
 
     Returns:
-        The counts.
+        The counts. What was answered before the scorer had to stop (`halt`) is in the store.
 
     Raises:
-        ConfigurationError: A column is not there, no row is left, or a number is out of range.
+        ConfigurationError: A column is not there, no row is left, a number is out of range, or the store holds a scorer of
+            this name in another mode.
     """
-    if (
-        shard_size < 1
-        or not 0 <= max_failed <= 1
-        or any(number is not None and number < 1 for number in (limit, sample, max_words))
-    ):
+    numbers = (limit, sample, max_words, shard_size)
+    if not 0 <= max_failed <= 1 or any(number is not None and number < 1 for number in numbers):
         raise ConfigurationError("shard_size, limit, sample and max_words must be at least 1, max_failed within 0 and 1.")
+    if dry_run and reparse:
+        raise ConfigurationError("dry_run and reparse both ask for nothing; give one of them.")
+    scorer.max_cost, scorer.offline = max_cost, dry_run or reparse
     texts = _texts(source, text_columns or ["text"], where or {}, max_words, sample, sample_by, seed)
-    target = ScoreStore(store, create=True)
-    missing = [texts[position] for position in target.missing(scorer.card, texts)]
-    distinct = len(set(texts))
-    summary = Summary(scorer.card, rows=len(texts), texts=distinct, stored=distinct - len(missing))
-    todo = missing[:limit]
+    if reparse and scorer.estimate([]) is None:
+        raise ConfigurationError(f"reparse: scorer {scorer.card.name!r} keeps no replies. Score into a new store instead.")
+    distinct = list(dict.fromkeys(texts))
+    if dry_run and not (Path(store) / FILE).exists():
+        return Summary(scorer.card, len(texts), len(distinct), 0, estimate=scorer.estimate(distinct[:limit]))
+    target = ScoreStore(store, create=not dry_run)
+    _refuse_another_mode(target, scorer.card)
+    todo = distinct if reparse else [texts[position] for position in target.missing(scorer.card, texts)]
+    summary = Summary(scorer.card, rows=len(texts), texts=len(distinct), stored=len(distinct) - len(todo))
+    todo = todo[:limit]
+    if dry_run:
+        summary.estimate = scorer.estimate(todo)
+        return summary
+    size = shard_size or scorer.shard_size
     start = time.perf_counter()
-    with _progress() as progress:
-        task = progress.add_task(scorer.card.name, total=len(todo))
-        for first in range(0, len(todo), shard_size):
-            _score_shard(target, scorer, todo[first : first + shard_size], summary, lambda done: progress.advance(task, done))
+    with progress_bar() as progress:
+        task = progress.add_task(scorer.card.name, total=len(todo), said="")
+        scorer.watch = lambda said: progress.update(task, said=said)
+        for first in range(0, len(todo), size):
+            shard = todo[first : first + size]
+            _score_shard(target, scorer, shard, summary, lambda done: progress.advance(task, done), reparse)
+            if summary.halt is not None:
+                break
+        scorer.watch = None
+    if reparse:
+        _discard_older_readings(target, scorer.card)
     summary.seconds = time.perf_counter() - start
     return summary
 
 
 def main(argv: Sequence[str]) -> int:
-    """`lf score --config FILE [--limit N] [--store PATH] [any argument of score_table]`.
+    """`lf score --config FILE [--dry-run] [--max_cost USD] [--reparse] [any argument of score_table]`.
 
     Args:
         argv: The words after `lf score`.
 
     Returns:
-        0, or 1 where a larger share of the texts than `max_failed` got no score.
+        0; 1 where a larger share of the texts than `max_failed` got no score; the error's own code where the run was halted.
     """
     limit_imports()
     parser = ArgumentParser(prog="lf score", description="Score texts into a score store, each text once.", allow_abbrev=False)
     parser.add_argument("--config", action="config", help="A YAML file, or a packaged config by name.")
     parser.add_function_arguments(score_table, fail_untyped=True, sub_configs=False)
-    words, _ = configs.resolve(["--help" if word == "--help-all" else word for word in argv])
+    words, _ = configs.resolve(_spelled(argv))
     given = parser.parse_args(words)
     refuse_secrets("the config", parser.dump(given, skip_validation=True))
     arguments = parser.instantiate(given).as_dict()
     arguments.pop("config")
     summary = score_table(**arguments)
-    _show(summary, arguments["store"])
-    tried = sum(summary.by_status.values())
-    if summary.failed > arguments["max_failed"] * tried:
+    if arguments["dry_run"]:
+        show_estimate(summary, arguments["store"], arguments["max_cost"])
+        return 0
+    show_summary(summary, arguments["store"])
+    again = "Run the same command again: it asks only for what has no answer yet." if not arguments["reparse"] else ""
+    if summary.halt is not None:
+        print(f"lf score stopped: {summary.halt} {again}", file=sys.stderr)
+        return summary.halt.exit_code
+    if summary.failed > arguments["max_failed"] * summary.tried:
         print(
-            f"lf score: {summary.failed} of {tried} texts got no score, more than max_failed={arguments['max_failed']}. "
-            "What was scored is in the store.",
+            f"lf score: {summary.failed} of {summary.tried} texts got no score, more than "
+            f"max_failed={arguments['max_failed']}. "
+            f"What was scored is in the store. {again if summary.by_status[Status.ABSENT] else ''}",
             file=sys.stderr,
         )
         return TOO_MANY_FAILED
+    if summary.by_status[Status.ABSENT]:
+        print(f"lf score: {summary.by_status[Status.ABSENT]} texts got no answer. {again}", file=sys.stderr)
     return 0
+
+
+def _spelled(words: Sequence[str]) -> list[str]:
+    """The command line as the parser wants it: `--dry-run` and `--reparse` need no value."""
+    spelled = []
+    for given, after in zip(words, [*words[1:], ""], strict=True):
+        word = {"--help-all": "--help", "--dry-run": "--dry_run"}.get(given, given)
+        alone = word in ("--dry_run", "--reparse") and after not in ("true", "false")
+        spelled.append(f"{word}=true" if alone else word)
+    return spelled
 
 
 def _texts(
@@ -168,46 +181,56 @@ def _texts(
     return [texts[position] for position in balanced_sample(texts, groups, sample, seed)]
 
 
-def _score_shard(store: ScoreStore, scorer: Scorer, texts: list[str], summary: Summary, advance: Advance) -> None:
+def _score_shard(
+    store: ScoreStore, scorer: Scorer, texts: list[str], summary: Summary, advance: Advance, replace: bool
+) -> None:
     scores = scorer.score(texts, advance)
-    for status in Status:
-        summary.by_status[status] += int((scores.status == status).sum())
-    summary.cut += sum(note is not None and "dropped_tokens" in note for note in scores.usage or [])
-    kept = [position for position, status in enumerate(scores.status) if status != Status.ABSENT]
+    summary.halt = scores.halt
+    notes = scores.usage or [None] * len(texts)
+    kept = []
+    for position, note in enumerate(notes):
+        status = Status(int(scores.status[position]))
+        reason = "" if note is None else str(note.get("reason", ""))
+        if status == Status.ABSENT and reason == NOT_ASKED:
+            continue
+        summary.by_status[status] += 1
+        if status != Status.ABSENT:
+            kept.append(position)
+        if status != Status.SCORED and reason:
+            summary.reasons[reason.partition(":")[0]] += 1
+        summary.cut += note is not None and "dropped_tokens" in note
+        summary.low_mass += status == Status.SCORED and note is not None and note.get("label_mass", 1.0) < LOW_LABEL_MASS
     if kept:
-        store.append(
+        summary.changed += store.append(
             scorer.card,
             [texts[position] for position in kept],
             scores.probabilities[kept],
             scores.status[kept],
             scores.rationales and [scores.rationales[position] for position in kept],
             scores.usage and [scores.usage[position] for position in kept],
+            replace=replace,
         )
 
 
-def _progress() -> Progress:
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
-    return Progress(*columns, console=Console(stderr=True))
+def _refuse_another_mode(store: ScoreStore, card: ScorerCard) -> None:
+    """A calibrator is fitted to one mode, so one name never stands for two."""
+    for other in store.cards.values():
+        before, now = other.spec.get("mode"), card.spec.get("mode")
+        if other.name == card.name and before != now:
+            raise ConfigurationError(
+                f"name={card.name!r}: the store {str(store.path)!r} holds a scorer of this name in mode {before!r}, and "
+                f"this is mode {now!r}. Way out: another name, or another store."
+            )
 
 
-def _show(summary: Summary, store: str) -> None:
-    tried = sum(summary.by_status.values())
-    table = Table(title=f"{summary.card.name} → {store}", show_header=False)
-    rows = {
-        "rows": summary.rows,
-        "distinct texts": summary.texts,
-        "already in the store": summary.stored,
-        "scored": summary.by_status[Status.SCORED],
-        "refused": summary.by_status[Status.REFUSED],
-        "unparsed": summary.by_status[Status.UNPARSED],
-        "no answer": summary.by_status[Status.ABSENT],
-        "left for another run": summary.texts - summary.stored - tried + summary.by_status[Status.ABSENT],
-        "cut to the longest that is read": summary.cut,
-    }
-    for name, count in rows.items():
-        table.add_row(name, f"{count:,}")
-    table.add_row("seconds", f"{summary.seconds:.1f}")
-    if tried:
-        table.add_row("texts per second", f"{tried / max(summary.seconds, 1e-9):.1f}")
-    table.add_row("fingerprint", summary.card.fingerprint[:12])
-    Console().print(table)
+def _discard_older_readings(store: ScoreStore, card: ScorerCard) -> None:
+    """Removes what older versions of the reader made of the same replies, where all of it was read anew."""
+    if card.fingerprint not in store.cards:
+        return
+    now = set(store.table(card.fingerprint).keys.tolist())
+    for fingerprint, other in store.cards.items():
+        if fingerprint == card.fingerprint or (other.name, other.labels) != (card.name, card.labels):
+            continue
+        same = {**other.spec, "parser": 0} == {**card.spec, "parser": 0}
+        if same and set(store.table(fingerprint).keys.tolist()) <= now:
+            store.discard(fingerprint)

@@ -10,10 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lf_lightning.errors import LFError
+from lf_lightning.scoring.gateway.answers import Estimate
 from lf_lightning.store import ScorerCard, Status
 
 Advance = Callable[[int], object]
 """Told how many more texts are done, for a progress bar."""
+NOT_ASKED = "not asked"
+"""The `reason` of an `ABSENT` row that was not tried, because the run stopped before or asks for nothing."""
 
 
 @dataclass(frozen=True)
@@ -24,13 +28,16 @@ class Scores:
         probabilities: (n, K) float32 in [0, 1]; multi-class rows sum to 1; 0 in rows that are not `SCORED`.
         status: (n,) uint8 of `Status`; `ABSENT` where the scorer has nothing to say and may be asked again.
         rationales: n reasons in words, None where there is none; or None for all.
-        usage: n notes of what an answer cost or lost (tokens, `dropped_tokens`), plain values; or None for all.
+        usage: n notes of what an answer cost or lost (tokens, `dropped_tokens`, the `reason` why there is no score), plain
+            values; or None for all.
+        halt: Why the scorer stopped before all texts were done; what it has done is in the rows, the others are `ABSENT`.
     """
 
     probabilities: NDArray[np.float32]
     status: NDArray[np.uint8]
     rationales: list[str | None] | None = None
     usage: list[dict[str, Any] | None] | None = None
+    halt: LFError | None = None
 
     def __post_init__(self) -> None:
         if self.probabilities.ndim != 2 or self.status.shape != self.probabilities.shape[:1]:
@@ -54,7 +61,18 @@ class Scorer(ABC):
 
     A new one is one file with one subclass, named by `class_path` in the YAML. It is cheap to construct: weights are
     loaded and connections opened by the first `score`, so that nothing of the kind happens where all is in the store.
+
+    Attributes:
+        shard_size: Texts between two writes to the store, where the caller has no wish.
+        max_cost: USD that the replies at rest and the ones to come may have cost altogether; None: no limit.
+        offline: Answer from replies that were paid for already, and ask for nothing; what has none is `ABSENT`.
+        watch: Told in a few words how far it is and what it costs, some times a second, maybe from another thread.
     """
+
+    shard_size: int = 500
+    max_cost: float | None = None
+    offline: bool = False
+    watch: Callable[[str], object] | None = None
 
     @property
     @abstractmethod
@@ -71,3 +89,11 @@ class Scorer(ABC):
             texts: n texts, any strings.
             advance: Called with the number of texts done since its last call.
         """
+
+    def estimate(self, texts: Sequence[str]) -> Estimate | None:
+        """Returns what it would take to score n texts, without asking anyone; None: this scorer costs nothing.
+
+        Args:
+            texts: n texts, any strings.
+        """
+        return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from jinja2 import StrictUndefined, TemplateError
+from jinja2 import BaseLoader, StrictUndefined, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from lf_lightning.errors import ConfigurationError
@@ -24,9 +24,9 @@ class Prompt:
     """
 
     def __init__(self, template: str) -> None:
-        self.source = _read(template) if template.endswith(".jinja") else template
+        self.source = read_template(template) if template.endswith(".jinja") else template
         try:
-            self._template = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False).from_string(self.source)
+            self._template = sandbox().from_string(self.source)
         except TemplateError as error:
             raise ConfigurationError(f"template={self.source!r} is not a Jinja template: {error}.") from error
         trial = self._render("<text>", "<label>", ["<label>"])
@@ -74,7 +74,25 @@ class Prompt:
             ) from error
 
 
-def _read(path: str) -> str:
+def sandbox(loader: BaseLoader | None = None) -> ImmutableSandboxedEnvironment:
+    """Returns the environment of all prompts: what is not given is an error, and a template reaches nothing but its values.
+
+    Args:
+        loader: Finds the templates that another extends, which makes it the environment of whole files: lines that hold a
+            statement alone leave no line behind.
+    """
+    files = loader is not None
+    return ImmutableSandboxedEnvironment(
+        loader=loader, undefined=StrictUndefined, autoescape=False, trim_blocks=files, lstrip_blocks=files
+    )
+
+
+def read_template(path: str) -> str:
+    """Returns the source of a template.
+
+    Raises:
+        ConfigurationError: The file cannot be read.
+    """
     try:
         return Path(path).read_text(encoding="utf-8")
     except OSError as error:

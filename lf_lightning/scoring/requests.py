@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, Literal
 
@@ -35,7 +35,7 @@ class Request:
 
     def content(self, identity: Mapping[str, Any]) -> dict[str, Any]:
         """Returns all that changes the answer: the request, and who is asked (`Provider.identity`)."""
-        return {"identity": dict(identity), **asdict(self)}
+        return {"identity": dict(identity), **vars(self)}
 
     def key(self, identity: Mapping[str, Any]) -> str:
         """Returns the 64 hex digits of the SHA-256 of `content` as canonical JSON.

@@ -69,7 +69,7 @@ def stated_scores(
         found = [columns.get(name.strip().casefold()) for name in names]
         sure = _confidence(confidence, default_confidence)
         if sure is not None and all(column is not None for column in found):
-            probabilities[row] = _spread([column for column in found if column is not None], sure, len(labels), task)
+            probabilities[row] = spread([column for column in found if column is not None], sure, len(labels), task)
             status[row] = int(Status.SCORED)
     return Scores(probabilities, status)
 
@@ -202,7 +202,8 @@ def _confidence(cell: str, default: float) -> float | None:
     return value if isfinite(value) and 0 <= value <= 1 and not rest else None
 
 
-def _spread(stated: list[int], confidence: float, k: int, task: Task) -> NDArray[np.float64]:
+def spread(stated: list[int], confidence: float, k: int, task: Task) -> NDArray[np.float64]:
+    """Returns the row (K,) of `stated_scores` for labels that were stated, given by their positions."""
     if task == "multilabel":
         sure = min(max(confidence, 0.5), HIGHEST)
         row = np.full(k, 1 - sure)

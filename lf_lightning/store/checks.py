@@ -95,11 +95,13 @@ def _check_length(name: str, given: int, rows: int) -> None:
         raise ConfigurationError(f"{name} has {given} items for {rows} texts. Give one, or None, for each text.")
 
 
-def new_rows(stored: ScorerRows, keys: Keys, probabilities: Probabilities, status: Statuses) -> NDArray[np.int64]:
+def new_rows(
+    stored: ScorerRows, keys: Keys, probabilities: Probabilities, status: Statuses, replace: bool = False
+) -> NDArray[np.int64]:
     """Returns the positions, ascending, of the rows that have to be written: one for each key whose state changes.
 
     Each key goes through the stored row and then its given rows in their order. From one to the next a row may stay the same,
-    bit for bit, and one that is not `SCORED` may become `SCORED`; nothing else.
+    bit for bit, and one that is not `SCORED` may become `SCORED`; nothing else, unless it is to `replace`.
 
     Raises:
         StoreError: Some rows contradict what is stored or one another.
@@ -110,15 +112,16 @@ def new_rows(stored: ScorerRows, keys: Keys, probabilities: Probabilities, statu
     rows = stored.index.find(keys[first])
     known = rows >= 0
     before, before_status = stored.read(rows[known])
-    later = order[~starts]
-    earlier = order[:-1][~starts[1:]]
-    _refuse_conflicts(
-        stored,
-        len(keys),
-        np.concatenate([first[known], later]),
-        (np.concatenate([before, probabilities[earlier]]), np.concatenate([before_status, status[earlier]])),
-        (probabilities, status),
-    )
+    if not replace:
+        later = order[~starts]
+        earlier = order[:-1][~starts[1:]]
+        _refuse_conflicts(
+            stored,
+            len(keys),
+            np.concatenate([first[known], later]),
+            (np.concatenate([before, probabilities[earlier]]), np.concatenate([before_status, status[earlier]])),
+            (probabilities, status),
+        )
     changed = ~known
     end = last[known]
     changed[known] = ~_same(before, before_status, probabilities[end], status[end])

@@ -88,6 +88,8 @@ class ScoreStore:
         status: ArrayLike | None = None,
         rationales: Sequence[str | None] | None = None,
         usage: Sequence[dict[str, Any] | None] | None = None,
+        *,
+        replace: bool = False,
     ) -> int:
         """Stores what a scorer said of n texts, all of it or nothing.
 
@@ -102,6 +104,7 @@ class ScoreStore:
             status: (n,) values of `Status`; None: all `SCORED`.
             rationales: n texts or None.
             usage: n dicts of plain values (tokens, cost, ...) or None.
+            replace: Let every row supersede what is stored for its text; for replies that were read anew.
 
         Returns:
             The number of rows newly written.
@@ -120,7 +123,7 @@ class ScoreStore:
         with writer_lock(self.path):
             manifest = self._read_manifest()
             entry = manifest.get(card.fingerprint, ScorerEntry(card))
-            rows = new_rows(self._rows_of(entry), keys, values, states)
+            rows = new_rows(self._rows_of(entry), keys, values, states, replace)
             if not len(rows):
                 return 0
             folder = self.path / card.fingerprint
@@ -137,6 +140,22 @@ class ScoreStore:
             )
             self._write_manifest({**manifest, card.fingerprint: ScorerEntry(entry.card, (*entry.shards, shard))})
         return len(rows)
+
+    def discard(self, scorer: str) -> None:
+        """Removes a scorer, given by name or fingerprint, with all its rows.
+
+        Raises:
+            StoreError: Unknown scorer, or the file system refused.
+        """
+        with writer_lock(self.path):
+            fingerprint = self.resolve(scorer)
+            entry = self._read_manifest()[fingerprint]
+            self._write_manifest({key: kept for key, kept in self._read_manifest().items() if key != fingerprint})
+            self._rows.pop(fingerprint, None)
+            folder = self.path / fingerprint
+            for file in (*(shard.file for shard in entry.shards), "README.md"):
+                with suppress(OSError):  # the manifest no longer lists it: what stays behind counts for nothing
+                    (folder / file).unlink()
 
     def missing(self, scorer: ScorerCard | str, texts: Sequence[str]) -> list[int]:
         """Returns the positions of the texts that the scorer has no row for, in any status; of equal texts the first only.

@@ -12,9 +12,17 @@ import pytest
 
 from lf_lightning import imports
 from lf_lightning.cli.score import main, score_table
-from lf_lightning.errors import ConfigurationError
+from lf_lightning.errors import BudgetError, ConfigurationError, ProviderAccessError
+from lf_lightning.scoring import LLMScorer
 from lf_lightning.scoring.base import Advance, Scorer, Scores
+from lf_lightning.scoring.elicitation import verbalized
+from lf_lightning.scoring.gateway import Gateway
+from lf_lightning.scoring.prices import Price
+from lf_lightning.scoring.providers.base import ProviderError
+from lf_lightning.scoring.requests import Request
 from lf_lightning.store import ScorerCard, ScoreStore, Status
+from tests.scoring.fake_provider import FakeProvider
+from tests.scoring.gateway.fault_server import KEY, FaultServer
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "scoring"
 
@@ -185,6 +193,168 @@ def test_a_mistyped_key_fails_at_once(config: Path, capsys: pytest.CaptureFixtur
     with pytest.raises(SystemExit):
         main(["--config", str(config)])
     assert "max_word" in capsys.readouterr().err
+
+
+# Scorers that cost something
+
+
+def lengths(request: Request) -> Any:
+    """A stated opinion of the parity of a text's length; of some texts none."""
+    if "denied" in request.prompt:
+        return ProviderError("denied", "no key")
+    if "slow" in request.prompt:
+        return ProviderError("timeout", "no reply")
+    return "a word" if "garbled" in request.prompt else '{"scores": {"even": 30, "odd": 10}}'
+
+
+def llm(folder: Path, mode: Any = "verbalized", **arguments: Any) -> LLMScorer:
+    gateway = Gateway(str(folder / "responses"), attempts=1, concurrency=1, price=Price(1.0, 4.0))
+    return LLMScorer("llm", FakeProvider(lengths), ["even", "odd"], mode=mode, gateway=gateway, **arguments)
+
+
+def asked(scorer: LLMScorer) -> int:
+    assert isinstance(scorer.provider, FakeProvider)
+    return len(scorer.provider.asked)
+
+
+def test_a_dry_run_says_what_it_would_cost_and_touches_nothing(tmp_path: Path) -> None:
+    source, store = csv(tmp_path, ["a", "bb", "a", "ccc"]), tmp_path / "store"
+    scorer = llm(tmp_path)
+    summary = score_table(scorer, source, str(store), dry_run=True)
+    assert summary.estimate is not None
+    assert (summary.texts, summary.estimate.to_ask, asked(scorer)) == (3, 3, 0)
+    assert not store.exists()
+    store.mkdir()  # an empty folder is no store yet
+    assert score_table(llm(tmp_path), source, str(store), dry_run=True).estimate == summary.estimate
+    assert not list(store.iterdir())
+    score_table(scorer, source, str(store), limit=1)
+    again = score_table(llm(tmp_path), source, str(store), dry_run=True)
+    assert again.estimate is not None
+    assert (again.stored, again.estimate.to_ask) == (1, 2)
+    assert again.estimate.cost_usd is not None
+    assert again.estimate.upper_bound_usd is not None
+    assert 0 < again.estimate.cost_usd <= again.estimate.upper_bound_usd
+    assert score_table(Lengths(), source, str(tmp_path / "other"), dry_run=True).estimate is None
+
+
+def test_what_halts_a_run_leaves_what_was_answered_in_the_store(tmp_path: Path) -> None:
+    source, store = csv(tmp_path, ["a", "bb", "denied", "ccc"]), str(tmp_path / "store")
+    summary = score_table(llm(tmp_path), source, store, shard_size=3)
+    assert isinstance(summary.halt, ProviderAccessError)
+    assert (summary.by_status[Status.SCORED], summary.tried) == (2, 2)
+    assert ScoreStore(store).counts("llm")[Status.SCORED] == 2
+
+
+def test_a_budget_is_held_over_runs(tmp_path: Path) -> None:
+    source, store = csv(tmp_path, [f"text {i}" for i in range(20)]), str(tmp_path / "store")
+    estimate = score_table(llm(tmp_path), source, store, dry_run=True).estimate
+    assert estimate is not None
+    assert estimate.upper_bound_usd is not None
+    cap = estimate.upper_bound_usd / 20 * 1.5
+    summary = score_table(llm(tmp_path), source, store, max_cost=cap)
+    assert isinstance(summary.halt, BudgetError)
+    scored = summary.by_status[Status.SCORED]
+    assert 0 < scored < 20
+    assert score_table(llm(tmp_path), source, store, max_cost=cap).by_status[Status.SCORED] < 20 - scored
+    assert score_table(llm(tmp_path), source, store, max_cost=20 * cap).halt is None
+    assert ScoreStore(store).counts("llm")[Status.SCORED] == 20
+
+
+def test_failures_are_counted_by_their_reason_and_asked_again(tmp_path: Path) -> None:
+    source, store = csv(tmp_path, ["a", "slow", "garbled"]), str(tmp_path / "store")
+    summary = score_table(llm(tmp_path), source, store)
+    assert dict(summary.reasons) == {"timeout": 1, "no JSON": 1}
+    assert (summary.failed, summary.tried) == (2, 3)
+    again = llm(tmp_path)
+    score_table(again, source, store)
+    assert asked(again) == 1
+
+
+def test_reparse_reads_the_replies_that_are_there_and_asks_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, store = csv(tmp_path, ["a", "bb", "slow"]), str(tmp_path / "store")
+    score_table(llm(tmp_path), source, store)
+    before = llm(tmp_path).card.fingerprint
+    monkeypatch.setattr(verbalized, "HIGHEST", 29)  # a reader that takes 30 for no number
+    again = llm(tmp_path)
+    summary = score_table(again, source, store, reparse=True)
+    assert (summary.by_status[Status.UNPARSED], summary.changed, asked(again)) == (2, 2, 0)
+    assert ScoreStore(store).counts("llm")[Status.UNPARSED] == 2
+    monkeypatch.setattr(verbalized, "HIGHEST", 100)
+    monkeypatch.setattr("lf_lightning.scoring.questionnaire.PARSER", 2)  # and a newer version, which is another fingerprint
+    newer = llm(tmp_path)
+    summary = score_table(newer, source, store, reparse=True)
+    assert (summary.by_status[Status.SCORED], asked(newer)) == (2, 0)
+    assert list(ScoreStore(store).cards) == [newer.card.fingerprint] != [before]
+    with pytest.raises(ConfigurationError, match="keeps no replies"):
+        score_table(Lengths(), source, store, reparse=True)
+    with pytest.raises(ConfigurationError, match="one of them"):
+        score_table(newer, source, store, reparse=True, dry_run=True)
+
+
+def test_a_newer_reading_of_fewer_texts_leaves_the_older_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    score_table(llm(tmp_path), csv(tmp_path, ["a", "bb"]), str(tmp_path / "store"))
+    monkeypatch.setattr("lf_lightning.scoring.questionnaire.PARSER", 2)
+    score_table(llm(tmp_path), csv(tmp_path, ["a"]), str(tmp_path / "store"), reparse=True)
+    assert len(ScoreStore(tmp_path / "store").cards) == 2
+
+
+def test_a_low_label_mass_is_counted(tmp_path: Path) -> None:
+    unsure = llm(tmp_path, mode="logprob")
+    unsure.provider = FakeProvider(lambda request: {"A": -2.0, "B": -3.0, "The": -0.3})
+    summary = score_table(unsure, csv(tmp_path, ["a", "bb"]), str(tmp_path / "store"))
+    assert (summary.low_mass, summary.by_status[Status.SCORED]) == (2, 2)
+
+
+def test_one_name_never_stands_for_two_modes(tmp_path: Path) -> None:
+    source, store = csv(tmp_path, ["a"]), str(tmp_path / "store")
+    score_table(llm(tmp_path), source, store)
+    with pytest.raises(ConfigurationError, match="in mode 'verbalized', and this is mode 'label'"):
+        score_table(llm(tmp_path, mode="label"), source, store)
+
+
+def test_the_command_with_a_real_client_and_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("A_KEY", KEY)
+    texts = [f"text number {number}" for number in range(30)]
+    with FaultServer(faults={"refusal": 0.2}) as server:
+        config = tmp_path / "llm.yaml"
+        config.write_text(
+            f"""
+source: {csv(tmp_path, texts)}
+store: {tmp_path / "store"}
+scorer:
+  class_path: lf_lightning.scoring.LLMScorer
+  init_args:
+    name: llm
+    provider:
+      class_path: lf_lightning.scoring.providers.OpenAICompatible
+      init_args: {{model: small, base_url: "{server.url}", api_key_env: A_KEY}}
+    labels: [sport, politics, science, travel]
+    mode: logprob
+    gateway: {{responses: {tmp_path / "responses"}, price: {{input: 1.0, output: 4.0}}}}
+"""
+        )
+        assert main(["--config", str(config), "--dry-run"]) == 0
+        assert "30" in capsys.readouterr().out
+        assert server.record()["lines"] == {}
+        assert main(["--config", str(config), "--max_failed", "0.5"]) == 0
+        record = server.record()
+        assert main(["--config", str(config), "--max_failed", "0.5"]) == 0
+        assert main(["--config", str(config), "--reparse", "--max_failed", "0.5"]) == 0
+        assert server.record()["lines"] == record["lines"]
+        assert all(line["billed"] == 1 for line in record["lines"].values())
+        counts = ScoreStore(tmp_path / "store").counts("llm")
+        assert counts[Status.SCORED] + counts[Status.REFUSED] == 30
+        assert counts[Status.REFUSED] == record["endings"]["refusal"] > 0
+        monkeypatch.setenv("A_KEY", "sk-canary-wrong")
+        capsys.readouterr()
+        assert main(["--config", str(config), "--store", str(tmp_path / "new"), "--scorer.seed", "5"]) == 5
+        told = capsys.readouterr()
+        assert "stopped" in told.err
+        assert "canary" not in told.err + told.out
+    for path in tmp_path.rglob("*"):
+        assert path.is_dir() or b"canary" not in path.read_bytes(), path
 
 
 @pytest.mark.config

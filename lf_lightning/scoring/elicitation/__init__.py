@@ -1,0 +1,1 @@
+"""Modes of asking an LLM for per-label probabilities, one file each: logprob, verbalized, vote, label."""
