@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import record
-from benchmarks.fits import Fit, fit, seeded, table, work_folder
+from benchmarks.fits import Fit, claim_of, fit, seeded, table, work_folder
 from lf_lightning.data import ScoredTextDataModule
 from lf_lightning.scoring import StatedLabelScorer
 from lf_lightning.store import ScoreStore
@@ -114,7 +114,7 @@ def main() -> None:
         figures[f"mean_{metric}_above_best_member"] = float(np.mean(gaps))
     record.write(
         options.out,
-        "Fusion is not significantly below its best member on any set, and above it on average.",
+        claim_of(sets),
         figures,
         "python -m benchmarks.fusion_llm_labels --data FOLDER",
         options.seeds,

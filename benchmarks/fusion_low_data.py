@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from benchmarks import record
-from benchmarks.fits import METRICS, Fit, Rows, fit, mean_difference, seeded, table
+from benchmarks.fits import METRICS, Fit, Rows, claim_of, fit, mean_difference, seeded, table
 from lf_lightning.contract import Split
 from lf_lightning.data import ScoredTextDataModule
 from lf_lightning.data.tables import read_table
@@ -206,8 +206,7 @@ def main() -> None:
         ]
     record.write(
         options.out,
-        "With 8 to 64 labels per class fusion is in no cell significantly below its better member, and above it on average; "
-        "concatenating the same inputs is below it in some.",
+        claim_of(found),
         figures,
         "python -m benchmarks.fusion_low_data",
         options.seeds,

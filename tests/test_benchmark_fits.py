@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import f1_score
 
-from benchmarks.fits import Fit, mean_difference, table
+from benchmarks.fits import Fit, claim_of, mean_difference, table
+from benchmarks.record import ROOT
 
 CLASSES = 3
 
@@ -124,3 +127,26 @@ def test_seeds_with_other_test_rows_are_refused(labels: NDArray[np.int64]) -> No
     right = {"encoder": 0.6, "fusion": 0.7}
     with pytest.raises(AssertionError):
         table([fit_of(labels, right, 0), fit_of(labels[::-1].copy(), right, 1)])
+
+
+def test_the_claim_says_what_the_figures_say() -> None:
+    def cell(accuracy: tuple[float, float, float], macro_f1: tuple[float, float, float]) -> dict[str, object]:
+        keys = ("difference", "low", "high")
+        gaps = {"accuracy": dict(zip(keys, accuracy, strict=True)), "macro_f1": dict(zip(keys, macro_f1, strict=True))}
+        best = {"accuracy": "llm", "macro_f1": "llm"}
+        return {"best_member_on_test": best, "fusion_minus": {"llm": gaps, "encoder": {}}}
+
+    cells = {"a": cell((0.02, 0.01, 0.03), (0.01, -0.01, 0.03)), "b": cell((0.03, 0.01, 0.05), (-0.05, -0.07, -0.03))}
+    assert claim_of(cells) == (
+        "Fusion minus its best member, in accuracy and macro-F1 on each of 2 sets: significantly above in 2 of 4 comparisons, "
+        "significantly below in 1; on average +2.5 points accuracy and -2.0 points macro-F1."
+    )
+
+
+@pytest.mark.parametrize(("name", "key"), [("fusion_llm_labels", "sets"), ("fusion_low_data", "cells")])
+def test_a_record_claims_what_its_figures_say(name: str, key: str) -> None:
+    path = ROOT / "benchmarks" / "results" / f"{name}.json"
+    if not path.exists():
+        pytest.skip("not measured yet")
+    record = json.loads(path.read_text(encoding="utf-8"))
+    assert record["claim"] == claim_of(record["figures"][key])

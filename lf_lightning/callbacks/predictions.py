@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
 
 from lf_lightning.callbacks.judging import Judged, judge, label_cells, original_rows, texts_of
 from lf_lightning.contract import Split
@@ -55,7 +56,10 @@ class WritePredictions(Callback):
         if judged is not None:
             texts = texts_of(trainer, split, judged.index) if self.texts else None
             columns = prediction_columns(judged, original_rows(trainer, split, judged.index), texts)
-            write_table(Path(trainer.default_root_dir) / f"{stem}.{self.format}", columns)
+            path = Path(trainer.default_root_dir) / f"{stem}.{self.format}"
+            write_table(path, columns)
+            if split == "predict":
+                rank_zero_info(f"{len(judged.index)} rows predicted: {path}")
 
 
 def prediction_columns(judged: Judged, rows: Sequence[Any], texts: Sequence[str] | None) -> dict[str, list[Any]]:

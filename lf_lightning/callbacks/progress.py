@@ -1,4 +1,4 @@
-"""Progress of a run: a bar on a terminal, one line an epoch elsewhere."""
+"""Progress of a run: a bar on a terminal, some twenty lines elsewhere."""
 
 from __future__ import annotations
 
@@ -14,9 +14,14 @@ from rich.text import Text
 
 from lf_lightning.callbacks.plots import phase_name
 
+LINES = 20
+"""So many lines a fit prints at most where there is no terminal, and one more at its end if it ends early."""
+
 
 class PhaseProgress(ProgressBar):
-    """Shows phase, epoch, loss and validation macro-F1: a rich bar on a terminal, else one line after each epoch.
+    """Shows phase, epoch, loss and validation macro-F1: a rich bar on a terminal, else a line after each twentieth of a fit.
+
+    A line comes at the end of an epoch, and counts the seconds since the fit began.
 
     Args:
         every_n_batches: Redraw the bar after so many batches.
@@ -30,6 +35,7 @@ class PhaseProgress(ProgressBar):
         self._fit: TaskID | None = None
         self._other: TaskID | None = None
         self._started = time.monotonic()
+        self._unsaid = ""
 
     def disable(self) -> None:
         """Shows nothing: Lightning calls it on all ranks but the first."""
@@ -47,9 +53,12 @@ class PhaseProgress(ProgressBar):
 
     # ---- training
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Starts the clock."""
+        self._started, self._unsaid = time.monotonic(), ""
+
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the bar of an epoch."""
-        self._started = time.monotonic()
         if self._show():
             assert self._bar is not None
             if self._fit is not None:
@@ -69,15 +78,19 @@ class PhaseProgress(ProgressBar):
             self._bar.update(self._fit, completed=done, values=_values(trainer))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Completes the bar, or prints the epoch's line."""
+        """Completes the bar, or prints a line if another twentieth of the epochs is done."""
         if self._bar is not None and self._fit is not None:
             self._bar.update(self._fit, values=_values(trainer))
         elif self._enabled:
-            self.print(f"{self._title(trainer, pl_module)}  {_values(trainer)}  {time.monotonic() - self._started:.1f} s")
+            seconds = time.monotonic() - self._started
+            self._unsaid = f"{self._title(trainer, pl_module)}  {_values(trainer)}  {seconds:.{int(seconds < 10)}f} s"
+            if _reaches_a_mark(trainer.current_epoch, trainer.max_epochs):
+                self._say()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stops the bar."""
+        """Stops the bar, or prints the last epoch of a fit that ends before its plan."""
         self._stop()
+        self._say()
 
     # ---- evaluation
 
@@ -171,10 +184,26 @@ class PhaseProgress(ProgressBar):
             self._bar.stop()
         self._bar = self._fit = self._other = None
 
+    def _say(self) -> None:
+        if self._unsaid:
+            self.print(self._unsaid)
+        self._unsaid = ""
+
     def _title(self, trainer: Trainer, module: LightningModule) -> str:
         epochs = trainer.max_epochs
         last = f"/{epochs}" if epochs and epochs > 0 else ""
         return f"epoch {trainer.current_epoch + 1}{last}  {phase_name(module, trainer.current_epoch)}"
+
+
+def _reaches_a_mark(epoch: int, epochs: int | None) -> bool:
+    """Returns whether the end of `epoch`, counted from 0, completes another twentieth of all epochs.
+
+    >>> [epoch for epoch in range(50) if _reaches_a_mark(epoch, 50)][:4]
+    [2, 4, 7, 9]
+    """
+    if not epochs or epochs < 0:  # nobody knows how many: each power of two, then every 64th
+        return (epoch + 1) % 64 == 0 or (epoch + 1).bit_count() == 1
+    return (epoch + 1) * LINES // epochs > epoch * LINES // epochs
 
 
 def _values(trainer: Trainer) -> str:

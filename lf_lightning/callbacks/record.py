@@ -1,4 +1,4 @@
-"""At the end of a test: `results.json`, one table and one sentence."""
+"""At the end of a test: `results.json`, one table and one sentence; of a validation: the table and the sentence."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lf_lightning.callbacks.comparing import REFERENCES, best_members, friendly, intervals, paired_tests, sentence
 from lf_lightning.callbacks.judging import SYSTEM, Figures, Judged, figures_of, judge
 from lf_lightning.callbacks.metrics import last_validation
+from lf_lightning.contract import Split
 from lf_lightning.results import FILE_NAME, ResultsManager, RunRecord, environment, git_state
 
 
@@ -25,6 +26,8 @@ class DataFacts(TypedDict):
 
 class RecordResults(Callback):
     """Writes `results.json` of a test into the run folder, and prints the table that sets the system beside its members.
+
+    `lf validate` prints the same table of the validation rows and records nothing: those rows chose epoch and decisions.
 
     Each member's figures are on the labelled rows that it has an opinion on, each paired test on those of both. The best member
     is the encoder or the scorer that was best on validation rows (`LogMetrics` keeps those figures in the checkpoint).
@@ -42,8 +45,9 @@ class RecordResults(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Has Lightning keep its own table of every logged number to itself."""
-        if stage == "test":
-            trainer.test_loop.verbose = False
+        if stage in ("validate", "test"):
+            loop = trainer.test_loop if stage == "test" else trainer.validate_loop
+            loop.verbose = False
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Notes what the fit's rows are."""
@@ -63,19 +67,27 @@ class RecordResults(Callback):
         """Takes them back."""
         self.fitted_on, self.calibrator = state_dict["fitted_on"], state_dict["calibrator"]
 
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Prints, unless a fit is under way."""
+        if trainer.state.fn == "validate":
+            self._conclude(trainer, pl_module, "validation")
+
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Records and prints."""
-        judged = judge(pl_module, "test") if trainer.is_global_zero else None
+        self._conclude(trainer, pl_module, "test")
+
+    def _conclude(self, trainer: Trainer, module: LightningModule, split: Split) -> None:
+        judged = judge(module, split) if trainer.is_global_zero else None
         figures = {} if judged is None else figures_of(judged)
         if judged is None or not figures:
             return
         folder = Path(trainer.default_root_dir)
         experiment = self.experiment or folder.resolve().parent.name
-        record = build_record(
-            trainer, pl_module, judged, figures, last_validation(trainer), self.fitted_on, self.calibrator, experiment
-        )
-        ResultsManager(folder).write(record)
-        print_results(record, folder)
+        validation = last_validation(trainer) if split == "test" else {}
+        record = build_record(trainer, module, judged, figures, validation, self.fitted_on, self.calibrator, experiment, split)
+        if split == "test":
+            ResultsManager(folder).write(record)
+        print_results(record, folder, split)
 
 
 def build_record(
@@ -87,29 +99,31 @@ def build_record(
     fitted_on: DataFacts,
     calibration: Mapping[str, Any],
     experiment: str,
+    split: Split = "test",
 ) -> RunRecord:
-    """Returns the record of a test.
+    """Returns the record of a test, or of a validation.
 
     Args:
         trainer: Whose data module says what the rows were, where it can.
         module: The system.
-        judged: The test split.
+        judged: The split.
         figures: Its figures.
         validation: Those of the validation of the same weights; may be empty.
         fitted_on: What the fit's data was.
         calibration: What the calibrator's fit reported.
         experiment: Its name.
+        split: Which one was judged.
     """
     tests = paired_tests(judged) if not _is_its_only_member(judged) else {}
     known = {name: values for name, values in validation.items() if name == SYSTEM or name in tests}
-    # Without validation figures the member that is best on the very test rows: the hardest to beat, so no claim gains by it.
-    chosen_by = "validation" if any(name in known for name in tests) else "test"
-    choosing = known if chosen_by == "validation" else figures
+    # Without validation figures the member that is best on the very rows: the hardest to beat, so no claim gains by it.
+    by_validation = any(name in known for name in tests)
+    chosen_by, choosing = ("validation", known) if by_validation else (str(split), figures)
     best = best_members({name: values for name, values in choosing.items() if name in tests or name == SYSTEM})
     commit, dirty = git_state()
     data: Any = getattr(trainer, "datamodule", None)
     here = data_facts(trainer)
-    rows = {"test": {"rows": len(judged.index), "labelled": int(judged.labelled.sum())}}
+    rows = {str(split): {"rows": len(judged.index), "labelled": int(judged.labelled.sum())}}
     return RunRecord(
         experiment=experiment,
         time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -123,7 +137,7 @@ def build_record(
         environment=environment(),
         commit=commit,
         dirty=dirty,
-        metrics={**({"validation": validation} if validation else {}), "test": figures},
+        metrics={**({"validation": validation} if validation else {}), split: figures},
         intervals=intervals(judged),
         best_member=best,
         chosen_by=chosen_by if best else None,
@@ -145,8 +159,8 @@ def data_facts(trainer: Trainer) -> DataFacts:
     return {"rows": rows, "dataset_fingerprint": known}
 
 
-def print_results(record: RunRecord, folder: Path) -> None:
-    """Prints the test's figures as a table, the test against the best member, and the folder; plain unless on a terminal."""
+def print_results(record: RunRecord, folder: Path, split: Split = "test") -> None:
+    """Prints a split's figures as a table, the test against the best member, and the folder; plain unless on a terminal."""
     from rich.box import ASCII2, ROUNDED
     from rich.console import Console
     from rich.table import Table
@@ -155,8 +169,8 @@ def print_results(record: RunRecord, folder: Path) -> None:
     console = Console()
     if not console.is_terminal:
         console.width = max(console.width, 100)  # a file has no width: no name need be folded
-    figures = record.metrics["test"]
-    title = Text(f"{record.experiment}: {int(figures[SYSTEM]['rows'])} test rows")
+    figures = record.metrics[split]
+    title = Text(f"{record.experiment}: {int(figures[SYSTEM]['rows'])} {split} rows")
     table = Table(box=ROUNDED if console.is_terminal else ASCII2, title=title)
     table.add_column("", overflow="fold")
     for column in ("accuracy %", "macro-F1 %", "NLL", "ECE"):
@@ -168,9 +182,11 @@ def print_results(record: RunRecord, folder: Path) -> None:
         # Text, not markup: a scorer may be called `[red]`.
         table.add_row(*(Text(cell) for cell in (friendly(name, record.system), *cells)), style="bold" if own else None)
     console.print(table)
-    lines = [*_footnotes(record), sentence(record.tests, record.best_member, record.system)]
+    lines = [*_footnotes(record, split), sentence(record.tests, record.best_member, record.system)]
     if record.best_member:
         lines.append(f"Best member chosen by {record.chosen_by} rows. Brackets: 95 % bootstrap interval.")
+    if split == "validation":
+        lines.append("These rows chose the epoch, the calibrators and the decisions: what counts is lf test.")
     lines.append(f"Run folder: {folder}")
     for line in filter(None, lines):
         console.print(Text(line), soft_wrap=True)
@@ -188,8 +204,8 @@ def _percent(value: float, interval: Mapping[str, float] | None) -> str:
     return shown if interval is None else f"{shown} [{100 * interval['low']:.1f}, {100 * interval['high']:.1f}]"
 
 
-def _footnotes(record: RunRecord) -> list[str]:
-    total = int(record.metrics["test"][SYSTEM]["rows"])
+def _footnotes(record: RunRecord, split: Split) -> list[str]:
+    total = int(record.metrics[split][SYSTEM]["rows"])
     return [
         f"{friendly(name, record.system)}: no opinion on {total - test['rows']} of {total} rows; its figures are on the others."
         for name, test in record.tests.items()

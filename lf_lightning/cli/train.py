@@ -6,9 +6,7 @@ speak through the links alone, so that label names, task, scorers and encoder ar
 
 from __future__ import annotations
 
-import logging
 import os
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,9 +21,11 @@ from lightning.pytorch.loggers import CSVLogger
 import lf_lightning
 from lf_lightning.callbacks import default_callbacks
 from lf_lightning.cli import configs, runs, take_option
+from lf_lightning.cli.checkpoint_match import loading_error, refuse_other_model
 from lf_lightning.cli.endings import endings_told_apart
 from lf_lightning.cli.import_limits import limit_imports
 from lf_lightning.cli.parser import CommandParser
+from lf_lightning.cli.quiet import quieten
 from lf_lightning.cli.secret_check import refuse_secrets
 from lf_lightning.errors import ConfigurationError
 from lf_lightning.systems.base import ClassifierModule
@@ -54,12 +54,25 @@ class RunOptions(NamedTuple):
 
 
 class SaveRunConfig(SaveConfigCallback):
-    """Writes the config of a fit into the run folder; `lf test --run FOLDER` reads it from there."""
+    """Writes the config of a fit into the run folder; `lf test --run FOLDER` reads it from there.
+
+    Not before the checkpoint of a run to be resumed was read: a config that does not fit it leaves the run's own in place.
+    """
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Does nothing yet."""
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Saves, from rank 0."""
+        if trainer.is_global_zero:
+            self.save_config(trainer, pl_module, "fit")
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Writes `config.yaml`, from rank 0."""
+        """Writes `config.yaml`."""
+        config = self.config.clone()
+        config["ckpt_path"] = None  # `last` was for this fit: a later test takes the best
         path = Path(trainer.default_root_dir) / self.config_filename
-        self.parser.save(self.config, str(path), skip_none=False, overwrite=True, multifile=False)
+        self.parser.save(config, str(path), skip_none=False, overwrite=True, multifile=False)
 
 
 class CommandLine(LightningCLI):
@@ -74,7 +87,9 @@ class CommandLine(LightningCLI):
         """
         self.options = options
         self.run_folder: Path | None = None
+        self.checkpoint: Path | None = None
         command = args[0]
+        header = {"dump_header": [f"lf_lightning=={lf_lightning.__version__}"]}
         super().__init__(
             model_class=LightningModule,
             datamodule_class=LightningDataModule,
@@ -82,7 +97,7 @@ class CommandLine(LightningCLI):
             subclass_mode_data=True,
             trainer_defaults=TRAINER_DEFAULTS,
             parser_class=CommandParser,
-            parser_kwargs={"prog": "lf", "dump_header": [f"lf_lightning=={lf_lightning.__version__}"]},
+            parser_kwargs={"prog": "lf", **header, command: header},
             # A test writes into the folder of the fit, whose config stays.
             save_config_callback=SaveRunConfig if command == "fit" else None,
             save_config_kwargs={"save_to_log_dir": False, "overwrite": True},
@@ -157,8 +172,20 @@ class CommandLine(LightningCLI):
         arguments = self.config_init[str(self.subcommand)]
         arguments["ckpt_path"] = given
         arguments["weights_only"] = True  # a checkpoint is tensors and plain values: nothing in it may run
+        self.checkpoint = Path(given) if given else None
+        if self.checkpoint is not None and self.subcommand != "fit" and isinstance(self.model, ClassifierModule):
+            refuse_other_model(self.checkpoint, self.model, str(self.subcommand))
 
     before_fit = before_validate = before_test = before_predict = before_run
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        try:
+            super()._run_subcommand(subcommand)
+        except RuntimeError as error:
+            told = loading_error(error, self.checkpoint, self.model, subcommand) if self.checkpoint else None
+            if told is not None:
+                raise told from error
+            raise
 
 
 def fit(argv: Sequence[str]) -> int:
@@ -200,22 +227,11 @@ def callbacks_of(own: Sequence[Callback], trainer: Mapping[str, Any]) -> list[Ca
 
 def _main(command: str, argv: Sequence[str]) -> int:
     limit_imports()
-    _quieten()
+    quieten()
     options, words = _run_options(argv)
     with _run_variable_restored(), endings_told_apart():
         CommandLine(options, [command, *("--help" if word == "--help-all" else word for word in words)])
     return 0
-
-
-def _quieten() -> None:
-    # Lightning walks batches with what torch deprecates (pytorch-lightning issue 21326); a resumed run's folder is not empty.
-    warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated", category=FutureWarning)
-    warnings.filterwarnings("ignore", message=r"Checkpoint directory .* exists and is not empty")
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_no_advertisement)
-
-
-def _no_advertisement(record: logging.LogRecord) -> bool:
-    return "Tip: For seamless cloud" not in record.getMessage()
 
 
 def _run_options(argv: Sequence[str]) -> tuple[RunOptions, list[str]]:

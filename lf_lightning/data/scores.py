@@ -82,8 +82,8 @@ class ScoreSource:
         Args:
             texts: n exact texts.
             labels: K label names in order.
-            may_be_strangers: Whether, unless `on_missing` is `error`, a scorer may know none of the texts (all `absent` then):
-                so for new texts to predict, where it would be a mistake in train.
+            may_be_strangers: Whether a scorer may know none of the texts (all `absent` then): so for new texts to predict,
+                where it would be a mistake in train.
 
         Raises:
             ScoreMismatchError: A scorer has other labels, or knows none of the texts.
@@ -94,7 +94,7 @@ class ScoreSource:
             np.zeros((*shape, len(labels)), dtype=np.float32), np.zeros(shape, dtype=np.bool_), np.zeros(shape, dtype=np.uint8)
         )
         known = list(range(len(self.names)))
-        if may_be_strangers and self.on_missing != "error":
+        if may_be_strangers:
             known = [m for m in known if len(self._store.missing(self.names[m], texts)) < len(texts)]
         if known:
             found = self._store.join(texts, [self.names[m] for m in known], labels)
@@ -121,8 +121,14 @@ def rows_to_keep(scores: SplitScores, scorers: Sequence[str], on_missing: OnMiss
             for name, counts in scores.counts(scorers).items()
             if counts["scored"] < len(scores.scored)
         ]
+        way_out = (
+            "--data.on_missing mask, and the encoder decides where no scorer has an opinion; or have these texts scored first "
+            "(lf score)"
+            if where == "predict"
+            else "score them (lf score), or on_missing: mask or drop"
+        )
         raise ScoreMismatchError(
             f"on_missing='error': of the {len(scores.scored)} rows of {where}, not scored by {'; '.join(lacking)}. "
-            "Way out: score them (lf score), or on_missing: mask or drop."
+            f"Way out: {way_out}."
         )
     return np.logical_or(on_missing != "drop", scores.scored.all(axis=1))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 
 import pytest
+from lightning.pytorch import Callback
 from rich.console import Console
 
 from lf_lightning.callbacks import progress
@@ -27,11 +28,25 @@ def run(system, data, table, trainer):
     return go
 
 
-def test_elsewhere_than_on_a_terminal_each_epoch_is_one_line(run, capsys):
+def test_elsewhere_than_on_a_terminal_few_epochs_are_a_line_each(run, capsys):
     run()
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("  ")[:2] for line in lines] == [["epoch 1/3", "fold 1/2"], ["epoch 2/3", "head"], ["epoch 3/3", "head"]]
     assert all("loss " in line and "validation macro-F1 " in line for line in lines)
+
+
+@pytest.mark.parametrize(("stop", "lines", "last"), [(90, 20, "epoch 90/90"), (31, 7, "epoch 31/90")])
+def test_many_epochs_are_twenty_lines_and_the_last_is_told(stop, lines, last, system, data, table, trainer, capsys):
+    class Stop(Callback):
+        def on_train_epoch_end(self, trainer, pl_module):
+            trainer.should_stop = trainer.current_epoch + 1 == stop
+
+    rows = {split: table(8, 3, "multiclass", (), 0) for split in ("train", "validation")}
+    tool = trainer([CollectOutputs(), FitCalibrators(), PhaseProgress(), Stop()], enable_progress_bar=True, max_epochs=90)
+    tool.fit(system(["a", "b", "c"]), data(rows))
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == lines
+    assert said[-1].startswith(last)
 
 
 def test_a_terminal_gets_a_bar_with_the_phase_and_is_given_back(run, monkeypatch):

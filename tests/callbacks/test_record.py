@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -58,6 +60,23 @@ def test_the_record_of_a_fit_and_a_test(system, data, table, trainer, capsys, mo
     assert "McNemar p" in printed
     assert f"Run folder: {run.default_root_dir}" in printed
     assert "\x1b" not in printed
+
+
+def test_a_validation_prints_its_table_and_records_nothing(system, data, table, trainer, capsys):
+    module, rows = system(LABELS, members=MEMBERS), rows_of(table)
+    run, given = trainer(callbacks()), data(rows)
+    run.fit(module, given)
+    capsys.readouterr()
+    run.validate(module, given)
+    printed = capsys.readouterr().out
+    assert "experiment: 90 validation rows" in printed
+    assert "validation/macro_f1" not in printed
+    names = [line.split("|")[1].strip() for line in printed.splitlines() if line.startswith("|")][1:]
+    assert names == ["LLM: tiny/llm", "encoder alone", "average", "stack (logistic regression)", "given-logits"]
+    own = {m: float((rows["validation"][m].argmax(1) == rows["validation"]["labels"]).float().mean()) for m in MEMBERS[:2]}
+    assert f"given-logits vs {friendly(max(own, key=own.get), 'GivenLogits')}: " in printed
+    assert "Best member chosen by validation rows" in printed
+    assert not list(Path(run.default_root_dir).glob("results.json"))
 
 
 def test_a_test_in_a_new_process_knows_the_validation_of_its_checkpoint(system, data, table, trainer, tmp_path):

@@ -4,6 +4,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import lightning.pytorch  # noqa: F401  its log handler keeps the stderr of its import, which a test may have captured and closed
 import pytest
 
 from lf_lightning import imports

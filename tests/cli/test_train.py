@@ -13,6 +13,7 @@ import pytest
 import torch
 import yaml
 
+import lf_lightning
 from lf_lightning import cli
 
 ALLOW = ["--allow-imports", "small_system"]
@@ -47,6 +48,7 @@ def test_fit_then_test_meet_in_one_folder() -> None:
     assert run_folders() == [run]
     assert (run / "logs/test/metrics.csv").is_file()
     assert (run / "config.yaml").read_text(encoding="utf-8") == saved
+    assert saved.startswith(f"# lf_lightning=={lf_lightning.__version__}\n")
     assert "LF_RUN_DIR" not in os.environ
 
     assert cli.main(["test", "--run", str(run), *ALLOW]) == 0  # the saved config reloads, and best is the default
@@ -66,6 +68,8 @@ def test_resume_goes_on_in_place() -> None:
     assert cli.main(["fit", *CONFIG, "--trainer.max_epochs=3", "--ckpt_path=last"]) == 0
     (run,) = run_folders()
     assert torch.load(run / "checkpoints/last.ckpt", weights_only=True)["epoch"] == 2
+    saved = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    assert (saved["trainer"]["max_epochs"], saved["ckpt_path"]) == (3, None)  # so that a test of the run takes the best
     assert (run / "logs/fit-2").is_dir()
 
 
@@ -221,7 +225,7 @@ def test_a_printed_config_reloads(how: str, capsys: pytest.CaptureFixture[str]) 
     Path("printed.yaml").write_text(printed, encoding="utf-8")
     assert cli.main(["fit", "--config", "printed.yaml", *ALLOW, "--print_config=skip_default"]) == 0
     assert cli.main(["fit", "--config", "small.yaml", *ALLOW, "--print_config=skip_default"]) == 0
-    again, first = capsys.readouterr().out.split("# lightning", 2)[1:]
+    again, first = capsys.readouterr().out.split("# lf_lightning", 2)[1:]
     assert yaml.safe_load("#" + again) == yaml.safe_load("#" + first)
 
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 import yaml
 
 from lf_lightning import cli
-from lf_lightning.cli import configs, runs
+from lf_lightning.cli import configs, help_texts, runs
+from lf_lightning.store import ScorerCard, ScoreStore
 from tests.conftest import TableFactory
 
 CONFIG = """\
@@ -38,13 +42,18 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, topic_table: TableF
 
 
 @pytest.mark.usefixtures("project")
-def test_fit_test_validate_predict_fill_one_folder(capfd: pytest.CaptureFixture[str]) -> None:
+def test_fit_test_validate_predict_fill_one_folder(capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
     assert cli.main(["fit", "--config", "tiny.yaml"]) == 0
     (run,) = runs.listed(Path("runs"), "tiny")
     assert cli.main(["test", "--config", "tiny.yaml", "--ckpt_path", "best"]) == 0
     assert "Tip:" not in "".join(capfd.readouterr())
     assert cli.main(["validate", "--run", "runs/tiny/latest"]) == 0
+    out = capfd.readouterr().out
+    assert "tiny: 18 validation rows" in out
+    assert "what counts is lf test" in out
+    assert "validation/nll" not in out  # one table: Lightning's own is silent
     assert cli.main(["predict", "--config", "tiny.yaml"]) == 0
+    assert f"7 rows predicted: {run.resolve() / 'predictions.csv'}" in caplog.text
     assert runs.listed(Path("runs"), "tiny") == [run]
     names = {path.name for path in run.iterdir()}
     assert {"config.yaml", "results.json", "predictions_test.csv", "checkpoints", "plots"} <= names
@@ -67,8 +76,38 @@ def test_sigterm_in_a_real_fit_saves_and_exits_with_143() -> None:
     _, err = process.communicate(timeout=60)
     assert process.returncode == 143, err
     assert "stopped by SIGTERM" in err
+    assert not re.search("available: False|log_every_n_steps|Loading weights|Tip:", err)
     assert last.stat().st_mtime_ns > saved
     assert torch.load(last, weights_only=True)["global_step"] > 0
+
+
+@pytest.mark.usefixtures("project")
+def test_the_examples_of_the_help_run_as_printed(capfd: pytest.CaptureFixture[str]) -> None:
+    texts = pd.read_csv("train.csv")["text"].drop_duplicates().tolist()
+    card = ScorerCard("llm", ("politics", "science", "sport"), "multiclass", {"model": "none"})
+    ScoreStore("scores", create=True).append(card, texts, np.full((len(texts), 3), 1 / 3, dtype=np.float32))
+    config = yaml.safe_load(Path("tiny.yaml").read_text(encoding="utf-8"))
+    del config["data"]["predict"]
+    config["data"]["scores"] = "scores"
+    Path("quickstart.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    Path("new.csv").rename("texts.csv")
+    assert cli.main(["fit", "--config", "quickstart.yaml"]) == 0
+    examples = [
+        line.strip()
+        for command in ("validate", "test", "predict")
+        for line in help_texts.of(command).splitlines()
+        if line.startswith(f"  lf {command} ") and "quickstart" in line
+    ]
+    assert len(examples) == 6
+    for example in examples:
+        assert cli.main(shlex.split(example)[1:]) == 0, example
+    assert len(pd.read_csv("runs/quickstart/latest/predictions.csv")) == 7
+    capfd.readouterr()
+    assert cli.main(["predict", "--run", "runs/quickstart/latest", "--data.predict", "texts.csv"]) == 4
+    err = capfd.readouterr().err
+    assert "'llm': 7 absent" in err
+    assert "--data.on_missing mask" in err
+    assert "lf score" in err
 
 
 def read(name: str) -> dict[str, object]:

@@ -199,8 +199,14 @@ def test_new_texts_can_be_predicted_without_scores_when_masked(
     _, scored, labels = data.scores_and_labels("predict")
     assert scored.tolist() == [[False, True], [False, False], [False, False]]
     assert labels.tolist() == [-1, -1, -1]
-    with pytest.warns(UserWarning, match="empty"), pytest.raises(ScoreMismatchError):
+    with (
+        pytest.warns(UserWarning, match="empty"),
+        pytest.raises(ScoreMismatchError, match=r"--data\.on_missing mask.*lf score"),
+    ):
         ready("predict", **arguments)
+    strangers = {**arguments, "predict": pd.DataFrame({"text": ["unheard of"]})}
+    with pytest.raises(ScoreMismatchError, match=r"'llm': 1 absent; 'second': 1 absent\. Way out: --data\.on_missing mask"):
+        ready("predict", **strangers)
 
 
 def test_first_words_are_the_key_of_the_scores(tiny_tokenizer: str, topic_table: Factory, tmp_path: Path) -> None:
