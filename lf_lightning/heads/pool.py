@@ -85,7 +85,8 @@ class PooledFusion(FusionHead):
         super().__init__(num_labels, num_members, dim, task)
         self.correction_rows = correction_rows
         self.weights = nn.Parameter(torch.full((num_members,), 1.0 / num_members))
-        self.sharpness = nn.Parameter(torch.ones(num_members))
+        self.sharpness: Tensor
+        self.register_buffer("sharpness", torch.ones(num_members))  # fitted, not trained: few rows have one opinion alone
         self.bias = nn.Parameter(torch.zeros(num_labels))
         width = agreements(torch.zeros(1, num_members, num_labels), task).shape[1] + num_members * num_labels
         self.correction = _zero_linear(width, num_labels) if correction else None
@@ -95,7 +96,7 @@ class PooledFusion(FusionHead):
     ) -> Float[Tensor, "b k"]:
         """See `FusionHead.forward`."""
         several = present.sum(-1, keepdim=True) > 1
-        alone = torch.einsum("bm,bmk->bk", present * self.sharpness.clamp(min=0), torch.where(present[..., None], members, 0.0))
+        alone = torch.einsum("bm,bmk->bk", present * self.sharpness, torch.where(present[..., None], members, 0.0))
         pooled = log_linear_pool(members, present, self.weights.clamp(min=0), self.bias)
         if self.correction is not None:
             pooled = pooled + self.correction(self._features(members, present))

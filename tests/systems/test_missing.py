@@ -116,22 +116,27 @@ def test_validation_of_one_class(make_world: Callable[..., Path], topic_table: T
     table = topic_table(120, seed=6)
     one = table[60:][table["label"][60:] == "sport"]
     module = outcome(make_world({"train": table[:60], "validation": one, "test": table[60:].drop(one.index)}), tmp_path)
-    assert float(module.calibrator.temperature) == 1.0  # nothing to learn a temperature from
-    assert module.calibrator.report["reason"] == "all usable rows have one label"
+    for calibrator in module.score_calibrators:  # before the fit there is nothing else to learn from
+        assert float(calibrator.temperature) == 1.0
+        assert calibrator.report["reason"] == "all usable rows have one label"
+    assert module.calibrator.report["method"] == "beta"  # from the train rows that were held out
 
 
 def test_a_class_that_validation_lacks(make_world: Callable[..., Path], topic_table: Tables, tmp_path: Path) -> None:
     table = topic_table(120, seed=6)
     rest = table[60:][table["label"][60:] != "sport"]
     module = outcome(make_world({"train": table[:60], "validation": rest, "test": table[60:].drop(rest.index)}), tmp_path)
-    assert module.calibrator.report["method"] == "temperature"
+    assert [calibrator.report["method"] for calibrator in module.score_calibrators] == ["temperature"] * 2
+    assert module.calibrator.report["method"] == "beta"
 
 
 def test_validation_of_one_row(make_world: Callable[..., Path], topic_table: Tables, tmp_path: Path) -> None:
     table = topic_table(100, seed=6)
     module = outcome(make_world({"train": table[:60], "validation": table[60:61], "test": table[61:]}), tmp_path)
-    assert float(module.calibrator.temperature) == 1.0
-    assert "needs 2" in str(module.calibrator.report["reason"])
+    for calibrator in module.score_calibrators:
+        assert float(calibrator.temperature) == 1.0
+        assert "needs 2" in str(calibrator.report["reason"])
+    assert module.calibrator.report["rows"] == 61
 
 
 @pytest.mark.parametrize("scores", ["with", "without"])
