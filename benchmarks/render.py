@@ -30,6 +30,7 @@ from benchmarks.cells import (
     set_name,
     title_of,
 )
+from benchmarks.scoring_tables import gateway, injection, real_server
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -177,6 +178,10 @@ def store_join(record: Record) -> str:
     return "\n\n".join([markdown(header, lines), footer(record)])
 
 
+def _footed(table: Callable[[Mapping[str, Any]], str]) -> Callable[[Record], str]:
+    return lambda record: f"{table(record['figures'])}\n\n{footer(record)}"
+
+
 TABLES: dict[str, tuple[str, Callable[[Record], str]]] = {
     "quickstart": ("quickstart", quickstart),
     "fusion_llm_labels": ("fusion_llm_labels", both_metrics),
@@ -186,6 +191,9 @@ TABLES: dict[str, tuple[str, Callable[[Record], str]]] = {
     "goemotions": ("goemotions", goemotions),
     "throughput": ("throughput", throughput),
     "store_join": ("store_join", store_join),
+    "gateway": ("gateway", _footed(gateway)),
+    "real_server": ("real_server", _footed(real_server)),
+    "injection": ("injection", _footed(injection)),
 }
 """Each table: the record that it is made from, and the function that makes it."""
 

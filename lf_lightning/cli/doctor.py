@@ -27,7 +27,7 @@ from lf_lightning.errors import ConfigurationError, LFError
 from lf_lightning.packaged import PREFIX, locate
 
 DISTRIBUTION = "lf-lightning"
-KEY_VARIABLES = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY", "HF_TOKEN", "WANDB_API_KEY")
+KEY_VARIABLES = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY", "DEEPSEEK_API_KEY", "HF_TOKEN", "WANDB_API_KEY")
 HUB_TIMEOUT = 1.0
 HUB_TABLE = "hf:"
 
