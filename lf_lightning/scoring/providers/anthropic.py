@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from lf_lightning.errors import ConfigurationError, MissingDependencyError
 from lf_lightning.scoring.providers.base import Provider, ProviderError, Sent
 from lf_lightning.scoring.providers.batches import BATCH_SECONDS, BatchInterface, BatchState, of_one
-from lf_lightning.scoring.providers.connections import PerLoop, within
+from lf_lightning.scoring.providers.connections import PerLoop, outcome_of
 from lf_lightning.scoring.providers.exchange import Refused, call, exchange
 from lf_lightning.scoring.providers.wire import (
     check_key_name,
@@ -112,12 +112,7 @@ class Anthropic(Provider, BatchInterface):
         """Sends one request once, see `Provider.send`."""
         body = self.body(request)
         client = self.client()
-        outcome = await within(timeout, self._exchange(client, body, request))
-        if outcome is None:
-            raise ProviderError("timeout", f"{self.name}: no whole reply within {timeout:g} s.")
-        if isinstance(outcome, Exception):
-            raise outcome
-        return outcome
+        return await outcome_of(self._exchange(client, body, request), timeout, self.name)
 
     def client(self) -> AsyncAnthropic:
         """Returns the running loop's client.

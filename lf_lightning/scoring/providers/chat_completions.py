@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lf_lightning.errors import ConfigurationError, MissingDependencyError
 from lf_lightning.scoring.providers.base import Provider, ProviderError, Sent
-from lf_lightning.scoring.providers.connections import PerLoop, within
+from lf_lightning.scoring.providers.connections import PerLoop, outcome_of
 from lf_lightning.scoring.providers.exchange import Refused, exchange
 from lf_lightning.scoring.providers.wire import (
     best_first,
@@ -90,12 +90,7 @@ class ChatCompletions(Provider):
     async def send(self, request: Request, timeout: float) -> Sent:
         """Sends one request once, see `Provider.send`. A prompt that a filter blocks gives a reply that reads as refused."""
         client = self.client()
-        outcome = await within(timeout, self._exchange(client, request))
-        if outcome is None:
-            raise ProviderError("timeout", f"{self.name}: no whole reply within {timeout:g} s.")
-        if isinstance(outcome, Exception):
-            raise outcome
-        return outcome
+        return await outcome_of(self._exchange(client, request), timeout, self.name)
 
     def client(self) -> AsyncOpenAI:
         """Returns the running loop's client.

@@ -8,6 +8,8 @@ from threading import Lock
 from typing import Any, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
+from lf_lightning.scoring.providers.base import ProviderError
+
 Client = TypeVar("Client")
 Result = TypeVar("Result")
 
@@ -36,9 +38,21 @@ class PerLoop(Generic[Client]):
             return self._clients.pop(asyncio.get_running_loop(), None)
 
 
-async def within(seconds: float, call: Awaitable[Result]) -> Result | None:
-    """Returns what `call` gives, or None when the time is over: one deadline over connecting, waiting and the whole body."""
+async def outcome_of(call: Awaitable[Result | Exception], seconds: float, provider: str) -> Result:
+    """Returns what `call` gives, or raises the error that it gives: given, not raised, lest an error of an SDK hangs on it.
+
+    Args:
+        call: The work.
+        seconds: One deadline over connecting, waiting and the whole body.
+        provider: For the message.
+
+    Raises:
+        ProviderError: timeout; or as the call gives it.
+    """
     try:
-        return await asyncio.wait_for(call, seconds)
+        outcome = await asyncio.wait_for(call, seconds)
     except asyncio.TimeoutError:
-        return None
+        outcome = ProviderError("timeout", f"{provider}: no whole reply within {seconds:g} s.")
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome

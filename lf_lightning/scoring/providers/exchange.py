@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 from lf_lightning.scoring.providers.base import ProviderError
-from lf_lightning.scoring.providers.connections import within
+from lf_lightning.scoring.providers.connections import outcome_of
 
 Result = TypeVar("Result")
 
@@ -92,22 +92,16 @@ async def call(
     Raises:
         ProviderError: It failed.
     """
-    done: list[Result] = []
 
-    async def caught() -> Any:
+    async def caught() -> Result | Exception:
         try:
-            done.append(await work())
+            return await work()
         except sdk.APIStatusError as error:
-            return explain(error.status_code, error.body, error.response.headers)
+            explained: Exception = explain(error.status_code, error.body, error.response.headers)
+            return explained
         except sdk.APIConnectionError as error:
             return lost_connection(type(error.__cause__).__name__, provider)
         except Exception as error:  # noqa: BLE001  bodies that are no JSON; the HTTP client's own errors while a file is read
             return ProviderError("garbled", f"{provider}: the reply cannot be read ({type(error).__name__}).")
-        return True
 
-    outcome = await within(seconds, caught())
-    if outcome is None:
-        raise ProviderError("timeout", f"{provider}: no whole reply within {seconds:g} s.")
-    if isinstance(outcome, Exception):
-        raise outcome
-    return done[0]
+    return await outcome_of(caught(), seconds, provider)

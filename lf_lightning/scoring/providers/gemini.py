@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from lf_lightning.errors import ConfigurationError, MissingDependencyError
 from lf_lightning.scoring.providers.base import Provider, ProviderError, Sent
 from lf_lightning.scoring.providers.batches import BATCH_SECONDS, BatchInterface, BatchState, batch_line, of_one, read_lines
-from lf_lightning.scoring.providers.connections import PerLoop, within
+from lf_lightning.scoring.providers.connections import PerLoop, outcome_of
 from lf_lightning.scoring.providers.exchange import lost_connection
 from lf_lightning.scoring.providers.gemini_replies import read_generated
 from lf_lightning.scoring.providers.wire import (
@@ -118,12 +118,7 @@ class Gemini(Provider, BatchInterface):
     async def send(self, request: Request, timeout: float) -> Sent:
         """Sends one request once, see `Provider.send`."""
         client = self.client()
-        outcome = await within(timeout, self._exchange(client, request))
-        if outcome is None:
-            raise ProviderError("timeout", f"{self.name}: no whole reply within {timeout:g} s.")
-        if isinstance(outcome, Exception):
-            raise outcome
-        return outcome
+        return await outcome_of(self._exchange(client, request), timeout, self.name)
 
     def client(self) -> Client:
         """Returns the running loop's client.
@@ -273,19 +268,14 @@ class Gemini(Provider, BatchInterface):
             return error
 
     async def _call(self, work: Callable[[], Awaitable[Any]]) -> Any:
-        outcome = await within(BATCH_SECONDS, self._caught(work, None))
-        if outcome is None:
-            raise ProviderError("timeout", f"{self.name}: no whole reply within {BATCH_SECONDS:g} s.")
-        if isinstance(outcome, Exception):
-            raise outcome
-        return outcome[0] if isinstance(outcome, tuple) else outcome
+        return await outcome_of(self._caught(work, None), BATCH_SECONDS, self.name)
 
     async def _caught(self, work: Callable[[], Awaitable[Any]], request: Request | None) -> Any:
-        """The result, wrapped in a tuple if it is None; or the error, returned so that no error of the SDK hangs on ours."""
+        """The result; or the error, returned so that no error of the SDK hangs on ours."""
         from google.genai import errors
 
         try:
-            result = await work()
+            return await work()
         except errors.APIError as error:
             headers = {name.lower(): value for name, value in getattr(error.response, "headers", {}).items()}
             return self.outcome_of_status(error.code, error.details, headers, request)
@@ -293,7 +283,6 @@ class Gemini(Provider, BatchInterface):
             return ProviderError("unavailable", f"{self.name}: a failure whose body cannot be read.")
         except Exception as error:  # noqa: BLE001  aiohttp's or httpx's, see `_LOST`; any other is returned, to be raised
             return _lost(error, self.name)
-        return (None,) if result is None else result
 
 
 _HTTP_OF_RPC = {3: 400, 4: 504, 5: 404, 7: 403, 8: 429, 13: 500, 14: 503, 16: 401}
