@@ -5,8 +5,9 @@ They read `module.evaluated` and the module's calibrators; which system runs, an
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from lf_lightning.lazy import lazy
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback
@@ -69,11 +70,4 @@ def default_callbacks() -> list[Callback]:
     return [__getattr__(name)() for name in DEFAULTS]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy(__name__, {name: f"{__name__}.{module}" for name, module in _HOME.items()})

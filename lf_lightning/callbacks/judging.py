@@ -89,13 +89,27 @@ def judge(module: LightningModule, split: Split) -> Judged | None:
     """
     system: Any = module
     outputs: Outputs | None = system.evaluated.get(split)
-    if outputs is None or not len(outputs.index):
-        return None
+    return None if outputs is None or not len(outputs.index) else judge_outputs(module, outputs, split)
+
+
+def judge_outputs(module: LightningModule, outputs: Outputs, where: str) -> Judged:
+    """Returns how `module` judges the rows of `outputs`; see `judge`.
+
+    Args:
+        module: As for `judge`; `evaluated` is not read.
+        outputs: Of n rows, on the CPU.
+        where: What rows they are, for error messages: `test`, `predict`.
+
+    Raises:
+        NotFiniteError: See `judge`.
+        NotFittedError: See `judge`.
+    """
+    system: Any = module
     logits, task = outputs.logits.float(), system.task
     finite = torch.isfinite(logits).all(-1)
     if not finite.all():
         raise NotFiniteError(
-            f"The logits of {int((~finite).sum())} of {len(finite)} {split} rows are NaN or infinite, the first is row "
+            f"The logits of {int((~finite).sum())} of {len(finite)} {where} rows are NaN or infinite, the first is row "
             f"{int(outputs.index[~finite][0])}. "
             "Way out: a smaller learning rate, trainer.gradient_clip_val: 1.0, or precision 32-true."
         )
@@ -106,7 +120,7 @@ def judge(module: LightningModule, split: Split) -> Judged | None:
     for position, (name, calibrator) in enumerate(zip(system.member_names, system.member_calibrators, strict=True)):
         if name in outputs.members:
             own = outputs.members[name].float()
-            _check_rows(own, name, split)
+            _check_rows(own, name, where)
             opinions[name] = _opinion(own, calibrator, rules[position] if rules else None, module.device, task)
     return Judged(
         task,
@@ -175,10 +189,10 @@ def _opinion(logits: Tensor, calibrator: Any, rule: Any, device: torch.device, t
     return Opinion(p.numpy(), decisions.numpy(), known.numpy())
 
 
-def _check_rows(logits: Tensor, name: str, split: Split) -> None:
+def _check_rows(logits: Tensor, name: str, where: str) -> None:
     broken = ~torch.isfinite(logits).all(-1) & ~torch.isnan(logits).all(-1)
     if broken.any():
         raise NotFiniteError(
-            f"The logits of member {name!r} are partly NaN or infinite in {int(broken.sum())} {split} rows. "
+            f"The logits of member {name!r} are partly NaN or infinite in {int(broken.sum())} {where} rows. "
             "Way out: a row without an opinion is NaN throughout; any other is finite."
         )

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from lf_lightning.lazy import lazy
 
 if TYPE_CHECKING:
     from lf_lightning.data.module import ScoredTextDataModule as ScoredTextDataModule
 
 __all__ = ["ScoredTextDataModule"]
 
-
-def __getattr__(name: str) -> Any:
-    if name == "ScoredTextDataModule":
-        from lf_lightning.data.module import ScoredTextDataModule
-
-        return ScoredTextDataModule
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__ = lazy(__name__, {"ScoredTextDataModule": "lf_lightning.data.module"})

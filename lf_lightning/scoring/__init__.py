@@ -5,8 +5,9 @@ Names are resolved on first use, so that a scorer without a model imports no tra
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from lf_lightning.lazy import lazy
 
 if TYPE_CHECKING:
     from lf_lightning.scoring.base import Scorer as Scorer
@@ -61,12 +62,4 @@ __all__ = [
     "stated_scores",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+__getattr__, __dir__ = lazy(__name__, _HOMES)

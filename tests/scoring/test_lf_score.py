@@ -363,4 +363,4 @@ def test_every_scoring_config_parses(path: Path, capsys: pytest.CaptureFixture[s
     with pytest.raises(SystemExit) as end:
         main(["--config", str(path), "--print_config"])
     assert end.value.code in (0, None)
-    assert "class_path: lf_lightning.scoring." in capsys.readouterr().out
+    assert "scorer:\n  class_path: lf_lightning." in capsys.readouterr().out
