@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from pathlib import Path
+from typing import Literal
 
 from jsonargparse import ArgumentParser
 
@@ -16,7 +18,8 @@ from lf_lightning.cli.secret_check import refuse_secrets
 from lf_lightning.data.tables import read_table
 from lf_lightning.data.texts import texts_of
 from lf_lightning.errors import ConfigurationError
-from lf_lightning.scoring.base import NOT_ASKED, Advance, Scorer
+from lf_lightning.scoring.base import NOT_ASKED, Advance, Scorer, Scores
+from lf_lightning.scoring.engines.local import score_here
 from lf_lightning.scoring.sample import balanced_sample
 from lf_lightning.store import ScorerCard, ScoreStore, Status
 from lf_lightning.store.manifest import FILE
@@ -40,6 +43,8 @@ def score_table(
     max_cost: float | None = None,
     dry_run: bool = False,
     reparse: bool = False,
+    engine: Literal["local", "ray"] = "local",
+    workers: int = 2,
 ) -> Summary:
     """Scores the texts of a table that are not in the store yet. Equal texts are asked about once.
 
@@ -59,6 +64,8 @@ def score_table(
         max_cost: USD that the replies of this response cache, earlier runs included, may cost; it is never passed.
         dry_run: Show how many texts there are to score, and what they would cost; nothing is asked or written.
         reparse: Read the replies that are there once more, ask for nothing, and let what is read replace the scorer's rows.
+        engine: local (this process), or ray (several, here or on the cluster that RAY_ADDRESS names), with the same scores.
+        workers: Processes that score, of engine ray; they share the limits of the scorer's gateway, its cache and max_cost.
 
     Returns:
         The counts. What was answered before the scorer had to stop (`halt`) is in the store.
@@ -67,9 +74,11 @@ def score_table(
         ConfigurationError: A column is not there, no row is left, a number is out of range, or the store holds a scorer of
             this name in another mode.
     """
-    numbers = (limit, sample, max_words, shard_size)
+    numbers = (limit, sample, max_words, shard_size, workers)
     if not 0 <= max_failed <= 1 or any(number is not None and number < 1 for number in numbers):
-        raise ConfigurationError("shard_size, limit, sample and max_words must be at least 1, max_failed within 0 and 1.")
+        raise ConfigurationError(
+            "workers, shard_size, limit, sample and max_words must be at least 1, max_failed within 0 and 1."
+        )
     if dry_run and reparse:
         raise ConfigurationError("dry_run and reparse both ask for nothing; give one of them.")
     scorer.max_cost, scorer.offline = max_cost, dry_run or reparse
@@ -87,16 +96,13 @@ def score_table(
     if dry_run:
         summary.estimate = scorer.estimate(todo)
         return summary
-    size = shard_size or scorer.shard_size
     start = time.perf_counter()
     with progress_bar() as progress:
         task = progress.add_task(scorer.card.name, total=len(todo), said="")
         scorer.watch = lambda said: progress.update(task, said=said)
-        for first in range(0, len(todo), size):
-            shard = todo[first : first + size]
-            _score_shard(target, scorer, shard, summary, lambda done: progress.advance(task, done), reparse)
-            if summary.halt is not None:
-                break
+        with closing(_parts(engine, scorer, todo, shard_size, workers, lambda done: progress.advance(task, done))) as parts:
+            for shard, scores in parts:
+                _keep_shard(target, scorer.card, shard, scores, summary, reparse)
         scorer.watch = None
     if reparse:
         _discard_older_readings(target, scorer.card)
@@ -181,11 +187,23 @@ def _texts(
     return [texts[position] for position in balanced_sample(texts, groups, sample, seed)]
 
 
-def _score_shard(
-    store: ScoreStore, scorer: Scorer, texts: list[str], summary: Summary, advance: Advance, replace: bool
-) -> None:
-    scores = scorer.score(texts, advance)
-    summary.halt = scores.halt
+def _parts(
+    engine: Literal["local", "ray"],
+    scorer: Scorer,
+    texts: list[str],
+    shard_size: int | None,
+    workers: int,
+    advance: Advance,
+) -> Generator[tuple[list[str], Scores], None, None]:
+    if engine == "local":
+        return score_here(scorer, texts, shard_size, advance)
+    from lf_lightning.scoring.engines.ray import score_on_ray
+
+    return score_on_ray(scorer, texts, shard_size, workers, advance)
+
+
+def _keep_shard(store: ScoreStore, card: ScorerCard, texts: list[str], scores: Scores, summary: Summary, replace: bool) -> None:
+    summary.halt = summary.halt or scores.halt
     notes = scores.usage or [None] * len(texts)
     kept = []
     for position, note in enumerate(notes):
@@ -202,7 +220,7 @@ def _score_shard(
         summary.low_mass += status == Status.SCORED and note is not None and note.get("label_mass", 1.0) < LOW_LABEL_MASS
     if kept:
         summary.changed += store.append(
-            scorer.card,
+            card,
             [texts[position] for position in kept],
             scores.probabilities[kept],
             scores.status[kept],

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -73,6 +75,22 @@ class Scorer(ABC):
     max_cost: float | None = None
     offline: bool = False
     watch: Callable[[str], object] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copied without what was loaded, rendered or opened, and without who watches: a copy makes its own."""
+        made = {name for kind in type(self).__mro__ for name, value in vars(kind).items() if isinstance(value, cached_property)}
+        return {name: value for name, value in self.__dict__.items() if name not in made and name != "watch"}
+
+    def for_workers(self, workers: int) -> Scorer:
+        """Returns the scorer for each of so many processes, to be pickled; limits of this one hold for all of them together.
+
+        Args:
+            workers: How many processes there will be.
+
+        Raises:
+            ConfigurationError: It cannot be divided.
+        """
+        return copy(self)
 
     @property
     @abstractmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from functools import cached_property
 from typing import Any, Literal
 
@@ -157,6 +158,12 @@ class LLMScorer(Scorer):
             **self.cutter.spec,
         }
         return ScorerCard(self.name, tuple(self.labels), self.task, spec)
+
+    def for_workers(self, workers: int) -> LLMScorer:
+        """Returns the scorer for each of so many processes; the mode is found out here, once for all."""
+        mine = copy(self)
+        mine._given, mine._gateway = self.mode, self.gateway.for_workers(workers)
+        return mine
 
     def estimate(self, texts: Sequence[str]) -> Estimate:
         """Returns what it would take to score n texts; no request is sent.

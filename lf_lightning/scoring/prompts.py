@@ -33,6 +33,13 @@ class Prompt:
         if "<text>" not in trial or "<label>" not in trial:
             raise ConfigurationError(f"template={self.source!r} must show both {{{{ text }}}} and {{{{ label }}}}.")
 
+    def __getstate__(self) -> dict[str, str]:
+        return {"source": self.source}
+
+    def __setstate__(self, state: dict[str, str]) -> None:
+        self.source = state["source"]
+        self._template = sandbox().from_string(self.source)  # Jinja's own cannot be pickled
+
     def completion(self, text: str, phrases: Sequence[str]) -> tuple[str, list[str]]:
         """Returns what comes before the label, and for each of K phrases what is weighed: the phrase and the template's rest.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
+from functools import partial
 from typing import Any, final
 from uuid import uuid4
 
@@ -76,6 +77,15 @@ class Gateway:
         for name, value in positive.items():
             if value is not None and value <= 0:
                 raise ConfigurationError(f"{name}={value} must be above 0.")
+        self._given: dict[str, Any] = {
+            **positive,
+            "responses": responses,
+            "backend": backend,
+            "price": price,
+            "batch": batch,
+            "lease": lease,
+            "grace": grace,
+        }
         self.cache = backend(responses)
         self.ledger = Ledger(responses, lease)
         self.concurrency, self.timeout, self.deadline, self.attempts = concurrency, timeout, deadline, attempts
@@ -83,6 +93,31 @@ class Gateway:
         self._requests, self._tokens = Budget.per_minute(requests_per_minute), Budget.per_minute(tokens_per_minute)
         self._paces: defaultdict[tuple[str, str], Pace] = defaultdict(Pace)
         self.price, self.batch, self.grace, self.poll_seconds = price, batch, grace, poll_seconds
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Locks, files and what was learnt of the pace belong to a process: a copy begins anew in the same folder.
+        return partial(Gateway, **self._given), ()
+
+    def for_workers(self, workers: int) -> Gateway:
+        """Returns the gateway for each of so many processes: what they ask together keeps to this one's limits.
+
+        Args:
+            workers: How many processes there will be.
+
+        Raises:
+            ConfigurationError: A limit cannot be divided among so many, or batches are asked for.
+        """
+        if self.batch:
+            raise ConfigurationError("batch=true: a batch is one process's business. Way out: engine=local.")
+        shares: dict[str, Any] = {}
+        for name in ("concurrency", "requests_per_minute", "tokens_per_minute"):
+            limit = self._given[name]
+            if limit is not None and limit < workers:
+                raise ConfigurationError(
+                    f"workers={workers} is above {name}={limit}, which they share. Way out: fewer workers."
+                )
+            shares[name] = None if limit is None else limit // workers
+        return Gateway(**{**self._given, **shares})
 
     def lookup(self, provider: Provider, requests: Sequence[Request]) -> dict[str, Response]:
         """Returns the replies that are in the cache, by request key; no network.

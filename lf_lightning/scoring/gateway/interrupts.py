@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from lf_lightning.errors import Interrupted
 
 Result = TypeVar("Result")
+_running: list[Callable[[Interrupted], None]] = []
 
 
 def run_aside(work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
@@ -37,11 +38,31 @@ def run_aside(work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
 
 @contextmanager
 def stopping(stop: Callable[[Interrupted], None]) -> Iterator[None]:
-    """Calls `stop` on the first Ctrl-C or SIGTERM; the second does what it did before. Only the main thread has signals.
+    """Calls `stop` on the first Ctrl-C or SIGTERM, and on `stop_all`; the second signal does what it did before.
 
     Args:
-        stop: Called in the main thread, between two of its instructions.
+        stop: Called in the main thread, between two of its instructions, as only that thread has signals; or by `stop_all`.
     """
+    _running.append(stop)
+    try:
+        with _on_signals(stop):
+            yield
+    finally:
+        _running.remove(stop)
+
+
+def stop_all(halt: Interrupted) -> None:
+    """Stops what runs in this process as a signal would: for processes that others start and stop.
+
+    Args:
+        halt: Why.
+    """
+    for stop in _running.copy():
+        stop(halt)
+
+
+@contextmanager
+def _on_signals(stop: Callable[[Interrupted], None]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
