@@ -88,6 +88,7 @@ usage: lf score --config FILE [options]
   --dry-run                   texts to score, tokens and cost; asks nothing, writes nothing
   --max_cost USD              never pay more than this for the replies of one response cache, all runs together
   --limit N                   stop after so many texts
+  --engine ray --workers N    score in N processes, here or on the Ray cluster that RAY_ADDRESS names; the same scores
   --reparse                   read the replies that are there once more, for nothing, and replace the scorer's rows
   --help-all                  every option
 

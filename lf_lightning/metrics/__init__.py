@@ -5,7 +5,7 @@ Conventions: (n,) integers are multi-class, (n, K) tables of 0 and 1 multi-label
 """
 
 from lf_lightning.metrics.decisions import accuracy, f1, per_label
-from lf_lightning.metrics.probabilistic import brier, ece, nll, reliability_curve, roc_auc
+from lf_lightning.metrics.probabilistic import brier, ece, ece_floor, nll, reliability_curve, roc_auc
 from lf_lightning.metrics.resampling import bootstrap_interval, mcnemar, paired_bootstrap
 from lf_lightning.metrics.summary import decide, evaluate
 
@@ -15,6 +15,7 @@ __all__ = [
     "brier",
     "decide",
     "ece",
+    "ece_floor",
     "evaluate",
     "f1",
     "mcnemar",

@@ -70,7 +70,7 @@ def ece(probabilities: Values, labels: Values, task: Task, mode: Binning = "equa
     """Expected calibration error, sum over bins of (rows / n) |share right - mean confidence|, in [0, 1], lower is better.
 
     Multi-class: of the top label (Guo et al. 2017). Multi-label: of all cells pooled, probability against label. See
-    `reliability_curve` for the bins. Biased upwards on few rows: compare at equal n.
+    `reliability_curve` for the bins. Biased upwards on few rows: compare at equal n, and with `ece_floor`.
 
     Args:
         probabilities: (n, K) in [0, 1].
@@ -122,19 +122,9 @@ def reliability_curve(
         array([0., 1.])
     """
     p, y = check_probabilities(probabilities, labels, task)
-    if bins < 1:
-        raise ConfigurationError(f"bins={bins!r} must be at least 1.")
-    if task == "multiclass":
-        confidence, right = p.max(1), (p.argmax(1) == y).astype(np.float64)
-    else:
-        confidence, right = p.ravel(), y.ravel().astype(np.float64)
-    if mode == "equal_mass":
-        place = ((rankdata(confidence) - 0.5) * bins / len(confidence)).astype(np.int64)
-    elif mode == "equal_width":
-        place = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], confidence, side="left")
-    else:
-        raise ConfigurationError(f"mode={mode!r} is neither 'equal_mass' nor 'equal_width'.")
-    seen, place, count = np.unique(place, return_inverse=True, return_counts=True)
+    confidence = _confidence(p, task)
+    right = (p.argmax(1) == y if task == "multiclass" else y.ravel()).astype(np.float64)
+    seen, place, count = np.unique(_bins(confidence, mode, bins), return_inverse=True, return_counts=True)
     low, high = np.ones(len(seen)), np.zeros(len(seen))
     np.minimum.at(low, place, confidence)
     np.maximum.at(high, place, confidence)
@@ -145,6 +135,51 @@ def reliability_curve(
         "low": low,
         "high": high,
     }
+
+
+def ece_floor(probabilities: Values, task: Task, mode: Binning = "equal_mass", bins: int = 15) -> float:
+    r"""The `ece` that these very probabilities would have on average if they were perfectly calibrated, in [0, 1].
+
+    Not 0, because few rows fall into a bin: a bin's hits scatter around the sum of its confidences c with variance
+    :math:`v = \sum c (1 - c)`, and the mean of a normal's absolute value is :math:`\sqrt{2 v / \pi}`. An ECE near its floor
+    tells nothing against a calibration.
+
+    Args:
+        probabilities: (n, K) in [0, 1].
+        task: `multiclass` or `multilabel`, whose cells are taken to be independent.
+        mode: As in `ece`.
+        bins: As in `ece`.
+
+    Raises:
+        NotFiniteError: A NaN.
+        ConfigurationError: A shape that does not fit, or an unknown mode.
+        DataError: Values that are not probabilities.
+
+    Example:
+        >>> round(ece_floor([[0.9, 0.1]] * 100, "multiclass"), 4)  # sqrt(2 * 9 / pi) of 100 rows
+        0.0239
+    """
+    table = np.asarray(probabilities)
+    labels = np.zeros(table.shape[: 1 if task == "multiclass" else 2], dtype=np.int64)
+    p, _ = check_probabilities(probabilities, labels, task)
+    confidence = _confidence(p, task)
+    variance = np.bincount(_bins(confidence, mode, bins), weights=confidence * (1 - confidence))
+    return float(np.sqrt(2 * variance / np.pi).sum() / len(confidence))
+
+
+def _confidence(p: NDArray[np.float64], task: Task) -> NDArray[np.float64]:
+    return np.asarray(p.max(1) if task == "multiclass" else p.ravel())
+
+
+def _bins(confidence: NDArray[np.float64], mode: Binning, bins: int) -> NDArray[np.int64]:
+    """The number of each confidence's bin."""
+    if bins < 1:
+        raise ConfigurationError(f"bins={bins!r} must be at least 1.")
+    if mode == "equal_mass":
+        return ((rankdata(confidence) - 0.5) * bins / len(confidence)).astype(np.int64)
+    if mode == "equal_width":
+        return np.asarray(np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], confidence, side="left"))
+    raise ConfigurationError(f"mode={mode!r} is neither 'equal_mass' nor 'equal_width'.")
 
 
 def roc_auc(probabilities: Values, labels: Values, task: Task) -> float | None:

@@ -185,3 +185,18 @@ def test_bad_input_is_refused() -> None:
         metrics.f1(y, y, "samples")
     with pytest.raises(ConfigurationError, match="mode='width'"):
         metrics.ece(p, y, "multiclass", "width")
+
+
+@pytest.mark.parametrize("mode", ["equal_mass", "equal_width"])
+@pytest.mark.parametrize("task", ["multiclass", "multilabel"])
+def test_the_floor_of_ece_is_what_perfect_calibration_scores(task, mode):
+    rng = np.random.default_rng(0)
+    p = rng.dirichlet(np.full(4, 0.4), size=400) if task == "multiclass" else rng.beta(0.5, 2.0, size=(100, 4))
+    drawn = []
+    for _ in range(200):
+        if task == "multiclass":
+            y = (p.cumsum(1) < rng.random((len(p), 1))).sum(1).clip(max=3)
+        else:
+            y = (rng.random(p.shape) < p).astype(int)
+        drawn.append(metrics.ece(p, y, task, mode))
+    assert metrics.ece_floor(p, task, mode) == pytest.approx(np.mean(drawn), rel=0.06)

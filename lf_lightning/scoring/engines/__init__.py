@@ -1,0 +1,1 @@
+"""Engines: how texts reach a scorer, and its scores come back. Each is a generator of parts, as they are done."""
