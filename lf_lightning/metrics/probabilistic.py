@@ -176,10 +176,12 @@ def _bins(confidence: NDArray[np.float64], mode: Binning, bins: int) -> NDArray[
     if bins < 1:
         raise ConfigurationError(f"bins={bins!r} must be at least 1.")
     if mode == "equal_mass":
-        return ((rankdata(confidence) - 0.5) * bins / len(confidence)).astype(np.int64)
-    if mode == "equal_width":
-        return np.asarray(np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], confidence, side="left"))
-    raise ConfigurationError(f"mode={mode!r} is neither 'equal_mass' nor 'equal_width'.")
+        places = (rankdata(confidence) - 0.5) * bins / len(confidence)
+    elif mode == "equal_width":
+        places = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], confidence, side="left")
+    else:
+        raise ConfigurationError(f"mode={mode!r} is neither 'equal_mass' nor 'equal_width'.")
+    return np.asarray(places, dtype=np.int64)
 
 
 def roc_auc(probabilities: Values, labels: Values, task: Task) -> float | None:
