@@ -18,8 +18,10 @@ METRICS = {
     "micro_f1": "micro-F1 %",
     "nll": "NLL",
     "ece": "ECE",
+    "ece_floor": "its floor",
 }
-LOWER_IS_BETTER = ("nll", "ece")
+LOWER_IS_BETTER = ("nll", "ece", "ece_floor")
+NOT_RANKED = ("ece_floor",)
 SET_NAMES = {
     "bbc": "BBC News",
     "bbc_news": "BBC News",
@@ -91,6 +93,8 @@ def value(metric: str, number: Mapping[str, float]) -> str:
 
 def bold_best(metric: str, numbers: Sequence[Mapping[str, float] | None]) -> list[str]:
     """Returns the values, the best mean in bold; what is missing is a dash."""
+    if metric in NOT_RANKED:
+        return ["–" if n is None else value(metric, n) for n in numbers]
     means = [round(n["mean"], 4) for n in numbers if n is not None]
     best = min(means) if metric in LOWER_IS_BETTER else max(means)
     shown = ["–" if n is None else value(metric, n) for n in numbers]

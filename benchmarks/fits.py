@@ -18,10 +18,10 @@ from lf_lightning.callbacks import BestCheckpoint, CollectOutputs, FitCalibrator
 from lf_lightning.callbacks.judging import judge
 from lf_lightning.contract import Phase
 from lf_lightning.data import ScoredTextDataModule
-from lf_lightning.metrics import evaluate, paired_bootstrap
+from lf_lightning.metrics import ece_floor, evaluate, paired_bootstrap
 from lf_lightning.systems import FusionLightningModule
 
-METRICS = ("accuracy", "macro_f1", "nll", "ece")
+METRICS = ("accuracy", "macro_f1", "nll", "ece", "ece_floor")
 Rows = dict[str, NDArray[np.float64]]
 """Calibrated probabilities (n, K) by row of the table: each member, the reference combinations, and `fusion`."""
 
@@ -121,14 +121,7 @@ def table(fits: Sequence[Fit]) -> dict[str, Any]:
     assert all(np.array_equal(f.labels, labels) for f in fits)
     rows: dict[str, Any] = {}
     for name in fits[0].test:
-        values = [evaluate(f.test[name], labels, "multiclass", f.decisions[name]) for f in fits]
-        rows[name] = {
-            metric: {
-                "mean": float(np.mean([v[metric] for v in values])),
-                "sd": float(np.std([v[metric] for v in values], ddof=1)) if len(values) > 1 else 0.0,
-            }
-            for metric in METRICS
-        }
+        rows[name] = over_seeds(labels, [f.test[name] for f in fits], [f.decisions[name] for f in fits])
     chosen = [f.best_member for f in fits]
     against = {
         name: {metric: mean_difference(fits, name, metric) for metric in ("accuracy", "macro_f1")}
@@ -145,6 +138,32 @@ def table(fits: Sequence[Fit]) -> dict[str, Any]:
         "fusion_significantly_below_best_member": {
             metric: bool(against[best[metric]][metric]["high"] < 0) for metric in ("accuracy", "macro_f1")
         },
+    }
+
+
+def over_seeds(
+    labels: NDArray[np.int64],
+    probabilities: Sequence[NDArray[np.float64]],
+    decisions: Sequence[NDArray[np.int64]] | None = None,
+) -> dict[str, dict[str, float]]:
+    """Returns mean and standard deviation over seeds of each of `METRICS`.
+
+    Args:
+        labels: (n,) of the test rows.
+        probabilities: (n, K) of each seed.
+        decisions: (n,) of each seed; None: the most probable class.
+    """
+    rules = decisions or [None] * len(probabilities)
+    values = [
+        {**evaluate(p, labels, "multiclass", rule), "ece_floor": ece_floor(p, "multiclass")}
+        for p, rule in zip(probabilities, rules, strict=True)
+    ]
+    return {
+        metric: {
+            "mean": float(np.mean([v[metric] for v in values])),
+            "sd": float(np.std([v[metric] for v in values], ddof=1)) if len(values) > 1 else 0.0,
+        }
+        for metric in METRICS
     }
 
 

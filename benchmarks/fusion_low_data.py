@@ -24,12 +24,11 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from benchmarks import record
-from benchmarks.fits import METRICS, Fit, Rows, claim_of, fit, mean_difference, seeded, table
+from benchmarks.fits import Fit, Rows, claim_of, fit, mean_difference, over_seeds, seeded, table
 from lf_lightning.contract import Split
 from lf_lightning.data import ScoredTextDataModule
 from lf_lightning.data.tables import read_table
 from lf_lightning.data.texts import texts_of
-from lf_lightning.metrics import evaluate
 from lf_lightning.scoring import balanced_sample
 from lf_lightning.systems import FusionLightningModule
 
@@ -148,14 +147,7 @@ def cell_of(fits: list[Fit], extra: list[Rows]) -> dict[str, Any]:
         for f, more in zip(fits, extra, strict=True)
     ]
     for name in BASELINES:
-        values = [evaluate(more[name], labels, "multiclass") for more in extra]
-        cell["rows"][name] = {
-            metric: {
-                "mean": float(np.mean([v[metric] for v in values])),
-                "sd": float(np.std([v[metric] for v in values], ddof=1)) if len(values) > 1 else 0.0,
-            }
-            for metric in METRICS
-        }
+        cell["rows"][name] = over_seeds(labels, [more[name] for more in extra])
         cell["fusion_minus"][name] = {metric: mean_difference(both, name, metric) for metric in ("accuracy", "macro_f1")}
     return cell
 

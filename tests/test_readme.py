@@ -129,6 +129,12 @@ def test_fit_lines_parse(line: str) -> None:
 
 
 @pytest.mark.usefixtures("reader")
+@pytest.mark.parametrize("line", [line for line in LINES if line.startswith("lf score")])
+def test_score_lines_parse(line: str) -> None:
+    assert cli.main([*words_of(line), "--print_config"]) == 0
+
+
+@pytest.mark.usefixtures("reader")
 def test_options_in_the_text_exist() -> None:
     options = re.findall(r"`((?:--(?:model|data|trainer)\.[^\s`]+ [^\s`]+ ?)+)`", README)
     assert len(options) >= 4

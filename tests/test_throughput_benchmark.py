@@ -92,7 +92,8 @@ def test_sides_take_turns_and_a_failure_is_raised() -> None:
 def test_all_sides_run_and_are_compared(tmp_path: Path, tiny_encoder: str, with_trainer: bool) -> None:
     if with_trainer:
         pytest.importorskip("accelerate", reason="transformers.Trainer needs it")
-    figures = throughput.measure(tmp_path, batches=4, batch_size=8, rounds=1, encoder=tiny_encoder, with_trainer=with_trainer)
+    found = throughput.measure(tmp_path, batches=4, batch_size=8, rounds=1, encoder=tiny_encoder, with_trainer=with_trainer)
+    figures = throughput.figures_of([found, found])
     rivals = {"loop", "loop_padded_to_256"} | ({"transformers_trainer"} if with_trainer else set())
     for kind in ("training", "prediction"):
         assert set(figures[kind]["ratio"]) == rivals
