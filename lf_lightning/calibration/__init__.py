@@ -6,7 +6,6 @@ Classifier Scores into Accurate Multiclass Probability Estimates"; beta calibrat
 calibration: a well-founded and easily implemented improvement on logistic calibration for binary classifiers".
 """
 
-from lf_lightning.calibration.adjustment import LogitAdjustment
 from lf_lightning.calibration.beta import BetaCalibration, fit_beta
 from lf_lightning.calibration.calibrators import Calibrator, IdentityCalibration, TemperatureScaling, VectorScaling
 from lf_lightning.calibration.functional import (
@@ -19,6 +18,7 @@ from lf_lightning.calibration.functional import (
     probabilities,
 )
 from lf_lightning.calibration.one_vs_rest import IsotonicCalibration, PlattScaling
+from lf_lightning.calibration.plug_in import PlugInDecision
 from lf_lightning.calibration.thresholds import Thresholds, best_threshold
 
 __all__ = [
@@ -26,8 +26,8 @@ __all__ = [
     "Calibrator",
     "IdentityCalibration",
     "IsotonicCalibration",
-    "LogitAdjustment",
     "PlattScaling",
+    "PlugInDecision",
     "TemperatureScaling",
     "Thresholds",
     "VectorScaling",

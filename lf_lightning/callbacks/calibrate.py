@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from lf_lightning.calibration import Calibrator, LogitAdjustment, Thresholds, probabilities
+from lf_lightning.calibration import Calibrator, PlugInDecision, Thresholds, probabilities
 from lf_lightning.contract import RowsData
 from lf_lightning.losses import labelled
 
@@ -50,7 +50,7 @@ class FitCalibrators(Callback):
                 _fit_decision(system.decision, system.calibrator, rows.logits[known], labels)
 
 
-def _fit_decision(rule: LogitAdjustment | Thresholds, calibrator: Calibrator, logits: Tensor, labels: Tensor) -> None:
+def _fit_decision(rule: PlugInDecision | Thresholds, calibrator: Calibrator, logits: Tensor, labels: Tensor) -> None:
     seen = logits.isfinite().all(-1)
     device = next(rule.buffers()).device
     rule.fit(probabilities(calibrator(logits[seen].to(device)).cpu(), calibrator.task), labels[seen])

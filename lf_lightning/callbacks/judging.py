@@ -76,7 +76,7 @@ class Judged:
 def judge(module: LightningModule, split: Split) -> Judged | None:
     """Returns how `module` judges a split, from `module.evaluated[split]`; None if it was not evaluated or has no row.
 
-    Decisions are by `module.decision` (logit adjustment or thresholds), and by `module.member_decisions` for the members; where
+    Decisions are by `module.decision` (the plug-in rule or thresholds), and by `module.member_decisions` for the members; where
     there is none, the most probable label, or every label at 0.5.
 
     Args:

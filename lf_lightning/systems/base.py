@@ -13,7 +13,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.optim import AdamW
 
-from lf_lightning.calibration import Calibrator, LogitAdjustment, TemperatureScaling, Thresholds
+from lf_lightning.calibration import Calibrator, PlugInDecision, TemperatureScaling, Thresholds
 from lf_lightning.contract import Batch, Outputs, Phase, RowsData, Task
 from lf_lightning.errors import ConfigurationError, NotFiniteError
 from lf_lightning.systems.hyperparameters import check_factories
@@ -33,7 +33,7 @@ class ClassifierModule(LightningModule, ABC):
         schedule: How they fall to 0 afterwards.
         seed: Fixes folds, initial heads and dropout.
         members: Names of `Outputs.members`, each of which gets a temperature and a decision rule for the tables.
-        tune_decisions: Tune decisions on validation rows (`LogitAdjustment`, `Thresholds`); else arg max, or 0.5.
+        tune_decisions: Tune decisions on validation rows (`PlugInDecision`, `Thresholds`); else arg max, or 0.5.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class ClassifierModule(LightningModule, ABC):
         self.task: Task = task
         self.weight_decay, self.warmup, self.schedule, self.seed = weight_decay, warmup, schedule, seed
         self.calibrator = calibrator(len(labels), task)
-        rule = LogitAdjustment if task == "multiclass" else Thresholds
+        rule = PlugInDecision if task == "multiclass" else Thresholds
         self.decision = rule(len(labels)) if tune_decisions else None
         self.member_names = list(members)
         self.member_calibrators = nn.ModuleList(TemperatureScaling(len(labels), task) for _ in members)
