@@ -30,12 +30,15 @@ from benchmarks.cells import (
     set_name,
     title_of,
 )
+from benchmarks.promise_tables import conformal, deferral
 from benchmarks.scoring_tables import gateway, injection, real_server
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 DOCUMENTS = ("README.md", "benchmarks/README.md")
-COMMANDS = {name: f"python -m benchmarks.{name} --data FOLDER" for name in ("fusion_llm_labels", "goemotions")}
+COMMANDS = {
+    name: f"python -m benchmarks.{name} --data FOLDER" for name in ("fusion_llm_labels", "goemotions", "deferral", "conformal")
+}
 """Of the benchmarks that need an argument; the others are `python -m benchmarks.NAME`."""
 
 Record = Mapping[str, Any]
@@ -162,6 +165,41 @@ def _ratio(number: Mapping[str, float]) -> str:
     return f"{number['median']:.2f} [{number['low']:.2f}, {number['high']:.2f}]"
 
 
+def prediction(record: Record) -> str:
+    """Speed of prediction against `transformers.pipeline`, and of other ways to predict."""
+    rivals = {"pipeline": "`transformers.pipeline`", "pipeline_sorted": "the same, texts sorted by length for it"}
+    ways = {"bfloat16": "`dtype: bfloat16`", "compiled": "`compile: true`", "onnxruntime": "ONNX, in onnxruntime"}
+    sets = record["figures"]["sets"]
+    lines = [
+        [f"speed over that of {title}", *(_ratio(s["ratio"][name]) for s in sets.values())] for name, title in rivals.items()
+    ]
+    lines += [
+        [f"{title}, over ours", *(_ratio(s["ways_over_ours"][name]) for s in sets.values())] for name, title in ways.items()
+    ]
+    lines.append(["texts a second", *(f"{s['texts_per_second']['lf_lightning']:.1f}" for s in sets.values())])
+    return "\n\n".join([markdown(["median [quartiles]", *(set_name(name) for name in sets)], lines), footer(record)])
+
+
+def serving(record: Record) -> str:
+    """A server that batches beside one that does not, by length of the texts."""
+    figures = record["figures"]
+    titles = {"batched": "batches of up to 32", "one_by_one": "one text at a time"}
+    lines = []
+    for title, found in figures["sets"].items():
+        for name, side in titles.items():
+            n = found[name]
+            times = [f"{n['milliseconds'][q]:.0f}" for q in ("50", "95", "99")]
+            server = n["cpu_milliseconds_per_request"]["server"]
+            cost = "–" if server is None else f"{server:.1f}"
+            ratio = _ratio(found["ratio"]) if name == "batched" else ""
+            rate = f"{n['requests_per_second']:.1f}"
+            lines.append([f"{title}, {side}", f"{n['requests']:,}", str(n["errors"]), rate, ratio, *times, cost])
+    rate = ["requests a second", "over one at a time"]
+    header = ["", "requests", "errors", *rate, "median ms", "95 %", "99 %", "server's CPU ms a request"]
+    said = f"{figures['clients']} clients for {figures['seconds_each']:.0f} s each, on the server's cores."
+    return "\n\n".join([markdown(header, lines), said, footer(record)])
+
+
 def store_join(record: Record) -> str:
     """Time and memory of a join by number of texts."""
     figures = record["figures"]
@@ -190,7 +228,11 @@ TABLES: dict[str, tuple[str, Callable[[Record], str]]] = {
     "fusion_low_data-all": ("fusion_low_data", every_row),
     "goemotions": ("goemotions", goemotions),
     "throughput": ("throughput", throughput),
+    "prediction": ("prediction", prediction),
+    "serving": ("serving", serving),
     "store_join": ("store_join", store_join),
+    "deferral": ("deferral", _footed(deferral)),
+    "conformal": ("conformal", _footed(conformal)),
     "gateway": ("gateway", _footed(gateway)),
     "real_server": ("real_server", _footed(real_server)),
     "injection": ("injection", _footed(injection)),

@@ -43,12 +43,15 @@ class Outputs:
         labels: As in `Batch`.
         members: Logits (B, K) float32 of the members and reference combinations by name (`encoder`, each scorer's name,
             `average`, `stack`), so that every table can print the baselines beside the system. A row of NaN: no opinion.
+        rationales: (B, T) int64, token ids of the system's reasons, -1 behind the end of each; None: it gives none. The
+            system's `rationale_texts` has them in words.
     """
 
     index: Tensor
     logits: Tensor
     labels: Tensor
     members: dict[str, Tensor] = field(default_factory=dict)
+    rationales: Tensor | None = None
 
 
 class Phase(NamedTuple):

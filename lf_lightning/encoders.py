@@ -111,7 +111,7 @@ def _load(name: str, config: Mapping[str, Any] | None) -> PreTrainedModel:
     else:
         values = dict(config)
         built: PretrainedConfig = AutoConfig.for_model(values.pop("model_type"), **values)
-        model = AutoModel.from_config(built, dtype=torch.float32)  # type: ignore[no-untyped-call]
+        model = AutoModel.from_config(built, dtype=torch.float32, trust_remote_code=False)  # type: ignore[no-untyped-call]
     if getattr(model.config, "is_encoder_decoder", False) or not hasattr(model.config, "hidden_size"):
         raise ConfigurationError(
             f"encoder={name!r} ({model.config.model_type}) is not an encoder. Way out: roberta-base, for example."

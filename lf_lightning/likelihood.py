@@ -55,7 +55,8 @@ def label_log_likelihood(
         ValueError: No rows, an empty prefix, unequal K, or a continuation without a token to score.
     """
     _check(rows)
-    if passes == "packed" or (passes == "auto" and _packs(model, rows)):
+    longest = max(len(row.prefix) + max(map(len, row.continuations)) for row in rows)
+    if passes == "packed" or (passes == "auto" and takes_a_mask(model, longest)):
         scores, counts = _packed(model, rows)
     else:
         scores, counts = _separate(model, rows)
@@ -113,6 +114,26 @@ def merge(rows: Sequence[Candidates]) -> Candidates:
             continuations.append([*rest, *continuation])
             context.append(len(rest) + skipped)
     return Candidates(rows[0].prefix[:shared], continuations, context)
+
+
+def takes_a_mask(model: PreTrainedModel, tokens: int) -> bool:
+    """Returns whether a model's attention takes a mask of which token sees which, in sequences of so many tokens.
+
+    So it does with full attention by sdpa or eager and with explicit positions.
+
+    Args:
+        model: A causal language model.
+        tokens: A window that is shorter than the sequence would be replaced by the mask.
+    """
+    config = model.config.get_text_config()
+    if getattr(model.config, "_attn_implementation", None) not in ("sdpa", "eager") or getattr(config, "alibi", False):
+        return False
+    if "position_ids" not in inspect.signature(model.forward).parameters:
+        return False
+    if not set(getattr(config, "layer_types", None) or ()) <= {"full_attention", "sliding_attention"}:
+        return False
+    window = getattr(config, "sliding_window", None)
+    return window is None or tokens <= window
 
 
 class _Tree(NamedTuple):
@@ -221,19 +242,6 @@ def _collect(logits: Tensor, reads: list[tuple[int, int, int, int]], rows: int, 
     scores = torch.zeros(rows * k, device=logits.device).index_add(0, target, values)
     counts = torch.zeros(rows * k, device=logits.device).index_add(0, target, torch.ones_like(values))
     return scores.view(rows, k), counts.view(rows, k)
-
-
-def _packs(model: PreTrainedModel, rows: Sequence[Candidates]) -> bool:
-    config = model.config.get_text_config()
-    if getattr(model.config, "_attn_implementation", None) not in ("sdpa", "eager") or getattr(config, "alibi", False):
-        return False
-    if "position_ids" not in inspect.signature(model.forward).parameters:
-        return False
-    if not set(getattr(config, "layer_types", None) or ()) <= {"full_attention", "sliding_attention"}:
-        return False
-    window = getattr(config, "sliding_window", None)
-    longest = max(len(row.prefix) + max(map(len, row.continuations)) for row in rows)
-    return window is None or longest <= window  # an explicit mask replaces the window, which then must not matter
 
 
 def _check(rows: Sequence[Candidates]) -> None:

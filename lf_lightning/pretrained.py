@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from huggingface_hub import HfApi, constants
@@ -17,7 +18,7 @@ def load_pretrained(loader: Any, name: str, *, argument: str, extra: str = "quic
 
     Args:
         loader: A transformers Auto class, such as `AutoModel` or `AutoTokenizer`.
-        name: Hub name, local folder, or `package:NAME/PATH`.
+        name: Hub name, local folder, `.gguf` file, or `package:NAME/PATH`.
         argument: The argument that held `name`, for the error message.
         extra: The extra that brings `package:` names.
         options: Passed on to `from_pretrained`.
@@ -26,12 +27,15 @@ def load_pretrained(loader: Any, name: str, *, argument: str, extra: str = "quic
         ConfigurationError: There is no such folder, and the hub does not have it or cannot be reached.
         MissingDependencyError: The package of a `package:` name is not installed.
     """
-    path = locate(name, extra=extra)
+    path = located = locate(name, extra=extra)
+    if path.endswith(".gguf"):  # a folder with packed weights, for transformers
+        path, options["gguf_file"] = str(Path(path).parent), Path(path).name
+    options["trust_remote_code"] = False  # left open, transformers asks at the terminal whether to run it
     try:
         return loader.from_pretrained(path, local_files_only=True, **options)
     except (OSError, ValueError) as local:
         reason: Exception = local
-    if path == name and not constants.HF_HUB_OFFLINE:
+    if path == located == name and not constants.HF_HUB_OFFLINE:
         try:
             HfApi().model_info(name, timeout=5)  # one try: without a network, from_pretrained would repeat for 46 s
             return loader.from_pretrained(path, **options)

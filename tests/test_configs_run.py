@@ -22,8 +22,8 @@ from tests.conftest import TableFactory
 pytestmark = pytest.mark.config
 
 TINY = str(Path(__file__).parent / "conf" / "tiny.yaml")
-ELSEWHERE = ("scoring", "scores")
-"""Folders of configs that train nothing; tests/scoring reads the first, the second holds stores."""
+ELSEWHERE = ("scoring", "scores", "cotraining", "cotraining.yaml", "reasoning")
+"""Configs that train nothing (tests/scoring reads the first, the second holds stores), or that another test here runs."""
 NAMES = sorted(
     path.relative_to(configs_folder()).as_posix()
     for path in configs_folder().rglob("*.yaml")

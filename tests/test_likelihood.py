@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from time import perf_counter
 
 import pytest
 import torch
@@ -215,3 +216,22 @@ def test_merged_questions_equal_each_question_alone() -> None:
         alone = label_log_likelihood(model, questions)
     torch.testing.assert_close(together, alone, atol=1e-4, rtol=0)
     assert all(a.prefix != b.prefix for a, b in pairwise(questions))
+
+
+@pytest.mark.slow
+def test_a_cached_prefix_is_at_least_three_times_faster_than_passes_for_each_of_28_labels() -> None:
+    torch.manual_seed(0)
+    sizes = {**LLAMA, "hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 4, "max_position_embeddings": 256}
+    model = LlamaForCausalLM(LlamaConfig(**sizes)).eval()
+    prefix, generator = prefixes([128])[0], torch.Generator().manual_seed(2)
+    labels = [torch.randint(1, 60, (2,), generator=generator).tolist() for _ in range(28)]
+    ratios = []
+    with torch.inference_mode():
+        for _ in range(7):  # in turns, so that what else runs on the machine slows both
+            start = perf_counter()
+            together = label_log_likelihood(model, [Candidates(prefix, labels)])
+            between = perf_counter()
+            alone = [label_log_likelihood(model, [Candidates(prefix, [label])], passes="separate") for label in labels]
+            ratios.append((perf_counter() - between) / (between - start))
+    torch.testing.assert_close(together, torch.cat(alone, 1), atol=1e-4, rtol=0)
+    assert sorted(ratios)[3] > 3

@@ -46,7 +46,7 @@ def online(monkeypatch: pytest.MonkeyPatch) -> type[Hub]:
 def test_what_is_here_asks_nobody(online: type[Hub]) -> None:
     loader = Loader(here=True)
     assert load_pretrained(loader, "some/model", argument="encoder", dtype=1) == "loaded some/model"
-    assert loader.calls == [{"local_files_only": True, "dtype": 1}]
+    assert loader.calls == [{"local_files_only": True, "dtype": 1, "trust_remote_code": False}]
     assert online.asked == []
 
 
@@ -54,7 +54,7 @@ def test_the_hub_is_asked_once_and_its_code_never_run(online: type[Hub]) -> None
     loader = Loader(here=False)
     assert load_pretrained(loader, "some/model", argument="encoder") == "loaded some/model"
     assert online.asked == ["some/model"]
-    assert all("trust_remote_code" not in call for call in loader.calls)
+    assert all(call["trust_remote_code"] is False for call in loader.calls)
 
 
 @pytest.mark.usefixtures("online")

@@ -44,6 +44,7 @@ def reader(
     table["gpt_confidence"] = 0.8
     table.to_csv("train.csv", index=False)
     topic_table(6, seed=9)[["text"]].to_csv("new.csv", index=False)
+    topic_table(40, seed=5).to_csv("more.csv", index=False)
     Path("goemotions").mkdir()
     for seed, split in enumerate(("train", "dev", "test")):
         multilabel_table(40, seed=seed).to_csv(f"goemotions/{split}.csv", index=False)
@@ -77,6 +78,31 @@ def test_own_data_from_table_to_predictions(capsys: pytest.CaptureFixture[str]) 
 
 
 @pytest.mark.usefixtures("reader")
+def test_a_starter_config_is_written_and_parses() -> None:
+    (line,) = block_with("lf init")
+    assert cli.main(words_of(line)) == 0
+    assert cli.main(["fit", "--config", "train.yaml", "--print_config"]) == 0
+    assert cli.main(["score", "--config", "train_score.yaml", "--print_config"]) == 0
+
+
+@pytest.mark.usefixtures("reader")
+def test_deferral_promises_comparison_and_report() -> None:
+    assert cli.main(words_of("lf score --config score.yaml")) == 0
+    assert cli.main([*words_of("lf fit --config mine.yaml"), *SMALL]) == 0
+    assert cli.main(words_of("lf test --run runs/mine/latest")) == 0
+    share, accuracy, live = block_with("--llm-budget 0.2")
+    assert cli.main([*words_of(share), "--data.on_missing", "mask"]) == 0
+    assert cli.main(words_of(accuracy)) in (0, 2)  # 2: the message says what is within reach
+    assert "--scorer llm.yaml" in live  # asks a provider; tests/cli has it with a server
+    (line,) = block_with("--coverage")
+    assert cli.main(words_of(line)) == 0
+    assert "prediction_set" in Path("runs/mine/latest/predictions.csv").read_text(encoding="utf-8").splitlines()[0]
+    for line in block_with("lf compare"):
+        assert cli.main(words_of(line)) == 0, line
+    assert Path("comparison.html").is_file()
+
+
+@pytest.mark.usefixtures("reader")
 def test_the_own_head_trains() -> None:
     assert cli.main(words_of("lf score --config score.yaml")) == 0
     (line,) = block_with("my_heads.SurestMember")
@@ -92,12 +118,14 @@ def test_the_own_head_trains() -> None:
 def test_python_blocks_run(tiny_encoder: str) -> None:
     assert cli.main(words_of("lf score --config score.yaml")) == 0
     assert cli.main([*words_of("lf fit --config mine.yaml"), *SMALL]) == 0
+    assert cli.main([*words_of("lf fit --config mine.yaml --experiment other --model.seed 1"), *SMALL]) == 0
+    assert cli.main(words_of("lf test --run runs/mine/latest")) == 0
     scripts = [text for language, text in BLOCKS if language == "python" and text not in FILES.values()]
-    assert len(scripts) == 3
+    assert len(scripts) == 7
     for script in scripts:
-        small = script.replace("roberta-base", tiny_encoder).replace(
-            "data.scorer_names,", "data.scorer_names, encoder_epochs=1,"
-        )
+        small = script.replace("roberta-base", tiny_encoder)
+        small = small.replace("data.scorer_names,", "data.scorer_names, encoder_epochs=1,")
+        small = small.replace('{"llm_provider"', f'{{"ml_model": "{tiny_encoder}", "num_epochs": 2, "llm_provider"')
         exec(compile(small, "README.md", "exec"), {})
     assert Path("runs/python/results.json").is_file()
 
@@ -197,7 +225,10 @@ def test_links_and_the_tree_lead_somewhere() -> None:
 
 def test_papers_names_what_exists_and_its_config_is_the_packaged_one() -> None:
     papers = (ROOT / "PAPERS.md").read_text(encoding="utf-8")
-    names = re.findall(r"`((?:heads|calibration|losses|scoring|likelihood|encoders)(?:\.\w+)+)", papers)
+    names = re.findall(
+        r"`((?:heads|calibration|losses|scoring|likelihood|encoders|deferral|guarantees|dynamics|results|generation)(?:\.\w+)+)",
+        papers,
+    )
     assert len(names) >= 10
     for name in names:
         module, _, attribute = name.rpartition(".")

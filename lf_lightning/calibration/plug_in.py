@@ -94,9 +94,8 @@ def expected_utility(probabilities: NDArray[np.float64], decisions: NDArray[np.i
 
 def _counts(p: NDArray[np.float64], decisions: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Expected hits (K,), and rows of a class plus decisions for it (K,), the two parts of its F1."""
-    classes = p.shape[1]
-    hits = np.bincount(decisions, weights=p[np.arange(len(p)), decisions], minlength=classes)
-    return hits, np.maximum(p.sum(0) + np.bincount(decisions, minlength=classes), 1e-12)
+    decided = np.eye(p.shape[1])[decisions]
+    return (p * decided).sum(0), np.maximum(p.sum(0) + decided.sum(0), 1e-12)
 
 
 def _rule(p: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -15,22 +15,28 @@ if TYPE_CHECKING:
     from lf_lightning.callbacks.calibrate import FitCalibrators
     from lf_lightning.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
     from lf_lightning.callbacks.collect import CollectOutputs
+    from lf_lightning.callbacks.deferral import FitDeferral
+    from lf_lightning.callbacks.export_encoder import ExportEncoder
     from lf_lightning.callbacks.metrics import LogMetrics
     from lf_lightning.callbacks.plots import SavePlots
     from lf_lightning.callbacks.predictions import WritePredictions
     from lf_lightning.callbacks.progress import PhaseProgress
     from lf_lightning.callbacks.record import RecordResults
+    from lf_lightning.callbacks.review import ReviewLabels
     from lf_lightning.callbacks.tracking import LogTables
 
 _HOME = {
     "BestCheckpoint": "checkpoints",
     "CollectOutputs": "collect",
+    "ExportEncoder": "export_encoder",
     "FitCalibrators": "calibrate",
+    "FitDeferral": "deferral",
     "LastCheckpoint": "checkpoints",
     "LogMetrics": "metrics",
     "LogTables": "tracking",
     "PhaseProgress": "progress",
     "RecordResults": "record",
+    "ReviewLabels": "review",
     "SavePlots": "plots",
     "WritePredictions": "predictions",
 }
@@ -38,6 +44,7 @@ _HOME = {
 DEFAULTS = (
     "CollectOutputs",
     "FitCalibrators",
+    "FitDeferral",
     "LogMetrics",
     "WritePredictions",
     "SavePlots",
@@ -53,12 +60,15 @@ __all__ = [
     "DEFAULTS",
     "BestCheckpoint",
     "CollectOutputs",
+    "ExportEncoder",
     "FitCalibrators",
+    "FitDeferral",
     "LastCheckpoint",
     "LogMetrics",
     "LogTables",
     "PhaseProgress",
     "RecordResults",
+    "ReviewLabels",
     "SavePlots",
     "WritePredictions",
     "default_callbacks",

@@ -25,7 +25,8 @@ class CollectOutputs(Callback):
 
     def _add(self, split: str, outputs: Any) -> None:
         members = {name: logits.detach().float() for name, logits in outputs.members.items()}
-        self._parts[split].append(Outputs(outputs.index, outputs.logits.detach().float(), outputs.labels, members))
+        logits = outputs.logits.detach().float()
+        self._parts[split].append(Outputs(outputs.index, logits, outputs.labels, members, outputs.rationales))
 
     def _finish(self, split: str, module: LightningModule) -> None:
         parts = self._parts.pop(split)
@@ -89,11 +90,13 @@ def gather_outputs(parts: list[Outputs], module: LightningModule) -> Outputs:
     def of(tensors: list[Tensor]) -> Tensor:
         return _all(torch.cat(tensors), module)[first]
 
+    reasons = [part.rationales for part in parts if part.rationales is not None] or None
     return Outputs(
         index[first],
         of([part.logits for part in parts]),
         of([part.labels for part in parts]),
         {name: of([part.members[name] for part in parts]) for name in parts[0].members},
+        None if reasons is None else of(reasons),
     )
 
 

@@ -182,11 +182,13 @@ def _opinion(logits: Tensor, calibrator: Any, rule: Any, device: torch.device, t
     # Double precision on the CPU: some devices have none, and a sum over labels in single precision is not 1.
     p = probabilities(calibrator(logits.to(device)).cpu().double(), task)
     decisions = torch.full(logits.shape[:1] if task == "multiclass" else logits.shape, -1)
-    if rule is not None:
-        decisions[known] = rule.decide(p[known].float().to(device)).cpu()
-    else:
-        decisions[known] = torch.from_numpy(decide(p[known], task))
+    decisions[known] = decisions_of(p[known], rule, device, task)
     return Opinion(p.numpy(), decisions.numpy(), known.numpy())
+
+
+def decisions_of(p: Tensor, rule: Any, device: torch.device, task: Task) -> Tensor:
+    """Returns the decisions (n,) or (n, K), on the CPU, of probabilities (n, K) by a system's rule; None: the plain one."""
+    return torch.from_numpy(decide(p, task)) if rule is None else rule.decide(p.float().to(device)).cpu()
 
 
 def _check_rows(logits: Tensor, name: str, where: str) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lf_lightning.callbacks.comparing import REFERENCES, best_members, friendly
+from lf_lightning.callbacks.deferral import cost_curves
 from lf_lightning.callbacks.judging import SYSTEM, Figures, Judged, figures_of, judge
 from lf_lightning.callbacks.metrics import last_validation
 from lf_lightning.metrics import per_label
@@ -23,7 +24,8 @@ _CURVES = ("validation/nll", "validation/accuracy", "validation/macro_f1")
 class SavePlots(Callback):
     """Saves `learning_curves.png` after a fit; `confusion_matrix.png`, `reliability.png` and `per_label_f1.png` after a test.
 
-    Multi-label tasks get found, missed and wrongly given rows of each label in the place of the confusion matrix.
+    Multi-label tasks get found, missed and wrongly given rows of each label in the place of the confusion matrix. A system that
+    knows what asking its scorers is worth gets `cost_accuracy.png`, too.
     """
 
     def __init__(self) -> None:
@@ -57,6 +59,12 @@ class SavePlots(Callback):
         judged = judge(pl_module, "test") if trainer.is_global_zero else None
         if judged is not None and judged.labelled.any():
             figures = figures_of_test(judged, last_validation(trainer), type(pl_module).__name__)
+            if curves := cost_curves(pl_module, "test"):
+                from lf_lightning.figures import cost_accuracy
+
+                alone = figures_of(judged)["encoder"]["accuracy"]
+                lines = {name: (curve["cost"], curve["accuracy"]) for name, curve in curves.items()}
+                figures["cost_accuracy"] = cost_accuracy(lines, encoder=alone)
             for name, figure in figures.items():
                 save(figure, _folder(trainer) / f"{name}.png")
 

@@ -2,36 +2,34 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
-from lf_lightning.callbacks.judging import Judged, judge, label_cells, original_rows, texts_of
+from lf_lightning.callbacks.judging import SYSTEM, Judged, judge, label_cells, original_rows, texts_of
 from lf_lightning.contract import Split
-from lf_lightning.results import atomic_file
+from lf_lightning.results.predictions import decision_column, probability_column, rationale_column, write_table
 
 TableFormat = Literal["csv", "parquet"]
 
-_NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?")
-_UNWRITABLE = re.compile("[\x00\ud800-\udfff]")
+_DIGITS, _DIGITS_OF_MEMBERS = 6, 4
 
 
 class WritePredictions(Callback):
     """Writes `predictions_test.csv`, `predictions_validation.csv` (of `lf validate`) or `predictions.csv` (of `lf predict`).
 
-    One line a row: its number in the table that it came from, text, true and predicted labels, probabilities `p_<label>`, and
-    `predicted_<member>`. A CSV cell that a spreadsheet would run as a formula gets a leading apostrophe; lone surrogates and
-    NUL are written as escapes. The file is there whole or not at all.
+    One line a row: its number in the table that it came from, text, true and predicted labels, probabilities `p_<label>`;
+    then each member's `predicted_<member>` and `p:<member>:<label>`, and `rationale_<scorer>` where the scores have reasons,
+    `rationale_system` where the system gives its own. A CSV cell that a spreadsheet would run as a formula gets a leading
+    apostrophe; lone surrogates and NUL are written as escapes. The file is there whole or not at all.
 
     Args:
         format: csv or parquet (Parquet keeps texts that look like formulas as they are).
-        texts: Whether to write the texts.
+        texts: Whether to write the texts and the scorers' reasons.
     """
 
     def __init__(self, format: TableFormat = "csv", texts: bool = True) -> None:
@@ -55,23 +53,31 @@ class WritePredictions(Callback):
         judged = judge(module, split) if trainer.is_global_zero else None
         if judged is not None:
             texts = texts_of(trainer, split, judged.index) if self.texts else None
-            columns = prediction_columns(judged, original_rows(trainer, split, judged.index), texts)
+            reasons = _rationales(trainer, module, split, judged) if self.texts else {}
+            columns = prediction_columns(judged, original_rows(trainer, split, judged.index), texts, reasons)
             path = Path(trainer.default_root_dir) / f"{stem}.{self.format}"
             write_table(path, columns)
             if split == "predict":
                 rank_zero_info(f"{len(judged.index)} rows predicted: {path}")
 
 
-def prediction_columns(judged: Judged, rows: Sequence[Any], texts: Sequence[str] | None) -> dict[str, list[Any]]:
+def prediction_columns(
+    judged: Judged,
+    rows: Sequence[Any],
+    texts: Sequence[str] | None,
+    rationales: Mapping[str, Sequence[str | None]] | None = None,
+) -> dict[str, list[Any]]:
     """Returns the table's columns by name.
 
     `label` and `predicted` hold several labels joined by `|`. `label` is left out where no row is labelled; where only some
-    are, `labelled` tells them from rows to which no label applies.
+    are, `labelled` tells them from rows to which no label applies. Probabilities have six significant digits, those of members
+    four, and are empty without an opinion.
 
     Args:
         judged: n rows.
         rows: (n,) their numbers for the reader.
         texts: (n,) or None.
+        rationales: By scorer, (n,) its reasons.
     """
     columns: dict[str, list[Any]] = {"row": list(rows)}
     if texts is not None:
@@ -80,55 +86,20 @@ def prediction_columns(judged: Judged, rows: Sequence[Any], texts: Sequence[str]
         columns["label"] = label_cells(judged.truth, judged.labels)
         if not judged.labelled.all():
             columns["labelled"] = judged.labelled.tolist()
-    columns["predicted"] = label_cells(judged.system.decisions, judged.labels)
-    for k, label in enumerate(judged.labels):
-        columns[f"p_{label}"] = judged.system.probabilities[:, k].round(6).tolist()
-    for name, opinion in judged.members.items():
-        columns[f"predicted_{name}"] = label_cells(opinion.decisions, judged.labels)
+    for name, opinion in judged.opinions.items():
+        columns[decision_column(name)] = label_cells(opinion.decisions, judged.labels)
+        digits = _DIGITS if name == SYSTEM else _DIGITS_OF_MEMBERS
+        for k, label in enumerate(judged.labels):
+            values = opinion.probabilities[:, k].tolist()
+            columns[probability_column(name, label)] = [float(f"{p:.{digits}g}") if isfinite(p) else None for p in values]
+    for name, reasons in (rationales or {}).items():
+        columns[rationale_column(name)] = [reason or "" for reason in reasons]
     return columns
 
 
-def write_table(path: Path, columns: dict[str, list[Any]]) -> None:
-    """Writes columns of equal length as CSV, or as Parquet if `path` ends so; in one step, UTF-8.
-
-    Raises:
-        OSError: The file cannot be written.
-    """
-    if path.suffix == ".parquet":
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        # A lone surrogate is no UTF-8, which Parquet's texts are.
-        plain = {
-            _encodable(name): [_encodable(v) if isinstance(v, str) else v for v in cells] for name, cells in columns.items()
-        }
-        with atomic_file(path) as file:
-            pq.write_table(pa.table(plain), file)
-        return
-    with atomic_file(path) as file:
-        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
-        # Every text is quoted: not all versions of the csv module quote a bare carriage return by themselves.
-        writer = csv.writer(text, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
-        writer.writerow([defuse(name) for name in columns])
-        writer.writerows(_lines(list(columns.values())))
-        text.detach()  # flushes, and leaves the file open
-
-
-def defuse(cell: str) -> str:
-    """Returns a cell that no spreadsheet runs and every encoder takes: see `WritePredictions`. Plain numbers stay as they are.
-
-    Example:
-        >>> defuse("=1+2"), defuse("-1"), defuse("plain")
-        ("'=1+2", '-1', 'plain')
-    """
-    cell = _encodable(cell)
-    return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) and not _NUMBER.fullmatch(cell) else cell
-
-
-def _encodable(cell: str) -> str:
-    return _UNWRITABLE.sub(lambda found: ascii(found[0])[1:-1], cell)
-
-
-def _lines(columns: list[list[Any]]) -> Iterator[list[Any]]:
-    for line in zip(*columns, strict=True):
-        yield [defuse(cell) if isinstance(cell, str) else cell for cell in line]
+def _rationales(trainer: Trainer, system: Any, split: Split, judged: Judged) -> dict[str, list[str | None]]:
+    reasons: Any = getattr(getattr(trainer, "datamodule", None), "rationales", None)
+    found = reasons(split) if callable(reasons) else {}
+    by = {name: [column[row] for row in judged.index.tolist()] for name, column in found.items() if name in judged.members}
+    own = system.evaluated[split].rationales
+    return by if own is None else {SYSTEM: system.rationale_texts(own), **by}

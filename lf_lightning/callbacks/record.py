@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, TypedDict
@@ -11,17 +11,24 @@ from typing import Any, TypedDict
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lf_lightning.callbacks.comparing import REFERENCES, best_members, friendly, intervals, paired_tests, sentence
+from lf_lightning.callbacks.deferral import cost_curves
 from lf_lightning.callbacks.judging import SYSTEM, Figures, Judged, figures_of, judge
 from lf_lightning.callbacks.metrics import last_validation
 from lf_lightning.contract import Split
+from lf_lightning.metrics import ece, reliability_curve
 from lf_lightning.results import FILE_NAME, ResultsManager, RunRecord, environment, git_state
+from lf_lightning.results.configs import plain, read_config
 
 
-class DataFacts(TypedDict):
-    """Rows (`rows`, `labelled`) and fingerprint, each by split."""
-
+class _RowFacts(TypedDict):
     rows: dict[str, dict[str, int]]
     dataset_fingerprint: dict[str, str]
+
+
+class DataFacts(_RowFacts, total=False):
+    """Rows (`rows`, `labelled`), fingerprint and what the scores took, each by split; see `RunRecord`."""
+
+    score_costs: dict[str, dict[str, dict[str, Any]]]  # older checkpoints have none
 
 
 class RecordResults(Callback):
@@ -133,7 +140,9 @@ def build_record(
         rows={**fitted_on["rows"], **here["rows"], **rows},
         dataset_fingerprint={**fitted_on["dataset_fingerprint"], **here["dataset_fingerprint"]},
         scores=_scores(data, module),
+        score_costs={**fitted_on.get("score_costs", {}), **here.get("score_costs", {})},
         seeds=_seeds(data, module),
+        config=_config(Path(trainer.default_root_dir), module),
         environment=environment(),
         commit=commit,
         dirty=dirty,
@@ -143,6 +152,9 @@ def build_record(
         chosen_by=chosen_by if best else None,
         tests=tests,
         calibrator={"class": type(module.calibrator).__name__, **calibration},
+        decision=_decision(module),
+        reliability=_reliability(judged),
+        deferral=cost_curves(module, split),
         files=_files(Path(trainer.default_root_dir)),
     )
 
@@ -156,7 +168,9 @@ def data_facts(trainer: Trainer) -> DataFacts:
         for split, values in (summary.items() if isinstance(summary, Mapping) else ())
     }
     known = {str(split): str(digest) for split, digest in prints.items()} if isinstance(prints, Mapping) else {}
-    return {"rows": rows, "dataset_fingerprint": known}
+    costs: Any = getattr(data, "score_costs", None)
+    taken = {split: costs(split) for split in rows if split != "predict"} if callable(costs) else {}
+    return {"rows": rows, "dataset_fingerprint": known, "score_costs": {split: cost for split, cost in taken.items() if cost}}
 
 
 def print_results(record: RunRecord, folder: Path, split: Split = "test") -> None:
@@ -220,7 +234,7 @@ def _is_its_only_member(judged: Judged) -> bool:
 
 def _scores(data: Any, module: Any) -> dict[str, str | None]:
     fingerprints = getattr(data, "scorer_fingerprints", None)
-    names = [name for name in module.member_names if name != "encoder" and name not in REFERENCES]
+    names: Sequence[str] = getattr(module, "scorers", ())
     return {name: _text_or_none(fingerprints.get(name)) if isinstance(fingerprints, Mapping) else None for name in names}
 
 
@@ -229,6 +243,32 @@ def _seeds(data: Any, module: Any) -> dict[str, int]:
     found = {"model": getattr(module, "seed", None), "data": getattr(data, "seed", None)}
     found["global"] = int(everything) if everything.isdigit() else None
     return {name: seed for name, seed in found.items() if isinstance(seed, int)}
+
+
+def _config(folder: Path, module: Any) -> dict[str, Any]:
+    """The config of the fit; of a run from Python the system's hyper-parameters."""
+    config: dict[str, Any] = plain(read_config(folder) or ({"model": dict(module.hparams)} if module.hparams else {}))
+    return config
+
+
+def _decision(module: Any) -> dict[str, Any]:
+    rule = getattr(module, "decision", None)
+    if rule is None:
+        return {}
+    return {"class": type(rule).__name__, **{name: values.tolist() for name, values in rule.named_buffers()}}
+
+
+def _reliability(judged: Judged) -> dict[str, dict[str, Any]]:
+    rows = judged.labelled
+    truth, bins = judged.truth[rows], min(15, max(5, int(rows.sum()) // 20))
+    both = {"before": judged.uncalibrated[rows], "after": judged.system.probabilities[rows]}
+    return {
+        when: {
+            "ece": ece(p, truth, judged.task),
+            **{name: column.tolist() for name, column in reliability_curve(p, truth, judged.task, bins=bins).items()},
+        }
+        for when, p in both.items()
+    }
 
 
 def _files(folder: Path) -> list[str]:

@@ -21,7 +21,12 @@ COMMANDS = {
     "validate": "lf_lightning.cli.train:validate",
     "test": "lf_lightning.cli.train:test",
     "predict": "lf_lightning.cli.train:predict",
+    "init": "lf_lightning.cli.init:main",
     "score": "lf_lightning.cli.score:main",
+    "reason": "lf_lightning.cli.reason:main",
+    "compare": "lf_lightning.cli.compare:main",
+    "report": "lf_lightning.cli.report:main",
+    "serve": "lf_lightning.cli.serve:main",
     "cache": "lf_lightning.cli.cache:main",
     "doctor": "lf_lightning.cli.doctor:main",
 }

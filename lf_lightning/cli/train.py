@@ -7,7 +7,7 @@ speak through the links alone, so that label names, task, scorers and encoder ar
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,6 +37,8 @@ TRAINER_DEFAULTS = {
     "max_epochs": -1,  # the system knows its phases and sets the number
     "use_distributed_sampler": False,  # Lightning's pads the last batch, so that a row counts twice
 }
+
+Amend = Callable[[Sequence[Callback]], list[Callback]]
 
 
 class RunOptions(NamedTuple):
@@ -78,14 +80,15 @@ class SaveRunConfig(SaveConfigCallback):
 class CommandLine(LightningCLI):
     """LightningCLI whose model and data are any classes of their kind, by default this package's fusion and scored texts."""
 
-    def __init__(self, options: RunOptions, args: list[str]) -> None:
+    def __init__(self, options: RunOptions, args: list[str], amend: Amend = list) -> None:
         """Parses and runs.
 
         Args:
             options: Where the run goes.
             args: The command and its arguments.
+            amend: Changes the config's own callbacks.
         """
-        self.options = options
+        self.options, self._amend = options, amend
         self.run_folder: Path | None = None
         self.checkpoint: Path | None = None
         command = args[0]
@@ -146,7 +149,7 @@ class CommandLine(LightningCLI):
         self.config = self._config_as_given  # what is saved names no folder of this run
         given = self._get(self.config_init, "trainer")
         own = given.get("callbacks") or []
-        own = own if isinstance(own, list) else [own]
+        own = self._amend(own if isinstance(own, list) else [own])
         logger = given.get("logger")
         if logger is None or logger is True:
             logger = CSVLogger(
@@ -205,7 +208,10 @@ def test(argv: Sequence[str]) -> int:
 
 def predict(argv: Sequence[str]) -> int:
     """`lf predict`."""
-    return _main("predict", argv)
+    from lf_lightning.cli.asking import wishes_of  # brings the scorers along
+
+    words, wishes = wishes_of(argv)
+    return _main("predict", words, wishes.callback)
 
 
 def callbacks_of(own: Sequence[Callback], trainer: Mapping[str, Any]) -> list[Callback]:
@@ -225,12 +231,12 @@ def callbacks_of(own: Sequence[Callback], trainer: Mapping[str, Any]) -> list[Ca
     return [*ordered, *(callback for callback in own if callback not in ordered)]
 
 
-def _main(command: str, argv: Sequence[str]) -> int:
+def _main(command: str, argv: Sequence[str], amend: Amend = list) -> int:
     limit_imports()
     quieten()
     options, words = _run_options(argv)
     with _run_variable_restored(), endings_told_apart():
-        CommandLine(options, [command, *("--help" if word == "--help-all" else word for word in words)])
+        CommandLine(options, [command, *("--help" if word == "--help-all" else word for word in words)], amend)
     return 0
 
 

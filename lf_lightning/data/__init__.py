@@ -8,7 +8,14 @@ from lf_lightning.lazy import lazy
 
 if TYPE_CHECKING:
     from lf_lightning.data.module import ScoredTextDataModule as ScoredTextDataModule
+    from lf_lightning.data.reason_rows import ReasonRowsDataModule as ReasonRowsDataModule
 
-__all__ = ["ScoredTextDataModule"]
+__all__ = ["ReasonRowsDataModule", "ScoredTextDataModule"]
 
-__getattr__, __dir__ = lazy(__name__, {"ScoredTextDataModule": "lf_lightning.data.module"})
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        "ReasonRowsDataModule": "lf_lightning.data.reason_rows",
+        "ScoredTextDataModule": "lf_lightning.data.module",
+    },
+)

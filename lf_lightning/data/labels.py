@@ -162,7 +162,7 @@ class LabelReader:
         missing = [column for column in columns if column not in table.columns]
         if missing:
             raise ConfigurationError(f"label_columns: {where} has no column {missing[0]!r}.")
-        encoded = np.stack([_zero_one(table[column], column, where) for column in columns], axis=1)
+        encoded = np.stack([zero_one(table[column], column, where) for column in columns], axis=1)
         blank = np.isnan(encoded)
         partly = np.flatnonzero(blank.any(axis=1) & ~blank.all(axis=1))
         if len(partly):
@@ -225,7 +225,12 @@ def _unknown_message(unknown: dict[str, list[int]], names: Sequence[str], where:
 _ZERO_ONE = {"0": 0.0, "1": 1.0, "False": 0.0, "True": 1.0, "false": 0.0, "true": 1.0, "": np.nan}
 
 
-def _zero_one(cells: Iterable[Any], column: str, where: str) -> NDArray[np.float32]:
+def zero_one(cells: Iterable[Any], column: str, where: str) -> NDArray[np.float32]:
+    """Returns (n,) float32: the cells of a column of 0 and 1, NaN where a cell is empty.
+
+    Raises:
+        DataError: A cell holds something else.
+    """
     values = np.empty(len(list(cells)), dtype=np.float32)
     for row, cell in enumerate(cells):
         value = np.nan if _is_missing(cell) else _ZERO_ONE.get(_name(cell))

@@ -55,6 +55,7 @@ class ScoredTextDataModule(LightningDataModule):
         test_share: Share cut as test rows if they have no source; 0: none.
         split_seed: Fixes which rows are cut, apart from `seed`, so that several seeds are tested on the same rows.
         fold_order: Folds of even classes (stratified), or runs of consecutive rows (blocked) for rows in order of time.
+        labelled_column: Column of 0 and 1 in the train source; rows with 0 are unlabelled, and their labels are not read.
         labels_per_class: Keep so many labelled train rows of each label; the others become unlabelled.
         labelled_fraction: Keep this share of the labelled train rows; the others become unlabelled.
         validation_labels_per_class: Keep so many validation rows of each label.
@@ -64,6 +65,8 @@ class ScoredTextDataModule(LightningDataModule):
         max_words: Keep a text's first so many words; the scores must have been made on the same words.
         scores: Folder of a score store, `package:` allowed; None: no scores.
         scorers: Names or fingerprints of the scorers to join; None: all in the store, by name.
+        reasons: Folder of a score store with reasons for the train rows (lf reason); None: those that came with the scores.
+        reason_writers: Names or fingerprints of the scorers there whose reasons are taken; None: all.
         on_missing: Rows that are not scored stop the run (error), are marked (mask), or go (drop, in every split).
         class_weights: Weights of the labels in the loss; balanced makes rare labels count as much as frequent ones.
         max_length: Longer texts are cut to so many tokens (or the tokenizer's own limit, if lower).
@@ -96,6 +99,7 @@ class ScoredTextDataModule(LightningDataModule):
         test_share: float = 0.0,
         split_seed: int = 0,
         fold_order: Literal["stratified", "blocked"] = "stratified",
+        labelled_column: str | None = None,
         labels_per_class: int | None = None,
         labelled_fraction: float | None = None,
         validation_labels_per_class: int | None = None,
@@ -105,6 +109,8 @@ class ScoredTextDataModule(LightningDataModule):
         max_words: int | None = None,
         scores: str | None = None,
         scorers: list[str] | None = None,
+        reasons: str | None = None,
+        reason_writers: list[str] | None = None,
         on_missing: OnMissing = "error",
         class_weights: Literal["none", "balanced"] = "none",
         max_length: int = 256,
@@ -146,9 +152,11 @@ class ScoredTextDataModule(LightningDataModule):
                 seed=seed,
                 drop_duplicates=drop_duplicates,
                 allow_absent_classes=allow_absent_classes,
+                labelled_column=labelled_column,
             ),
             ScoreSource(scores, scorers, on_missing),
         )
+        self._reasons = None if reasons is None else ScoreSource(reasons, reason_writers, "mask")
         self._seed, self._class_weights, self._fold_order = seed, class_weights, fold_order
         self._tokenizer_name, self._max_length = tokenizer, max_length
         self._batch_size, self._eval_batch_size, self._num_workers = batch_size, eval_batch_size, num_workers
@@ -304,6 +312,18 @@ class ScoredTextDataModule(LightningDataModule):
     def texts(self, split: Split) -> list[str]:
         """Returns the exact texts of a split, by row number within it."""
         return list(self._prepared.split(split)[0].texts)
+
+    def rationales(self, split: Split) -> dict[str, list[str | None]]:
+        """Returns each scorer's reasons for the rows of a split, by row number within it; scorers without any are left out."""
+        return self._prepared.scores.rationales(self.texts(split))
+
+    def reasons(self, split: Split) -> dict[str, list[str | None]]:
+        """Returns what a system may learn to reason from: by writer, its reasons by row number; those without any left out."""
+        return (self._reasons or self._prepared.scores).rationales(self.texts(split))
+
+    def score_costs(self, split: Split) -> dict[str, dict[str, float | None]]:
+        """Returns what each scorer's answers about a split took: `texts`, `input_tokens`, `output_tokens`, `cost_usd`."""
+        return self._prepared.scores.costs(self.texts(split))
 
     @property
     def split_ids(self) -> dict[str, list[int]]:

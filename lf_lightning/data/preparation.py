@@ -10,6 +10,7 @@ import pandas as pd
 from lightning.pytorch.utilities import rank_zero_warn
 
 from lf_lightning.contract import Split
+from lf_lightning.data.hidden_labels import without_hidden_labels
 from lf_lightning.data.labels import LabelReader, class_counts
 from lf_lightning.data.rows import SplitRows, cut, first_of_each, shared_texts, with_few_labels
 from lf_lightning.data.scores import ScoreSource, SplitScores, rows_to_keep
@@ -38,6 +39,7 @@ class SplitPlan(NamedTuple):
     seed: int
     drop_duplicates: bool
     allow_absent_classes: bool
+    labelled_column: str | None = None
 
 
 class Preparation:
@@ -103,7 +105,9 @@ class Preparation:
         """
         if split not in self.ready:
             rows = self.rows(split)
-            scores = self.scores.join(rows.texts, self.labels, may_be_strangers=split == "predict")
+            # Who pays for scores of the train rows only, says so by `mask`; in train itself such a store is a mistake.
+            unscored = split == "predict" or (split != "train" and self.scores.on_missing == "mask")
+            scores = self.scores.join(rows.texts, self.labels, may_be_strangers=unscored)
             keep = rows_to_keep(scores, self.scores.names, self.scores.on_missing, split)
             if not keep.all():
                 rows, scores = rows.where(keep), scores.where(keep)
@@ -193,7 +197,9 @@ class Preparation:
         if split != "train":
             return read_table(self._source(split), split)
         if self._train_table is None:
-            self._train_table = read_table(self._source("train"), "train")
+            table = read_table(self._source("train"), "train")
+            marks = self.plan.labelled_column
+            self._train_table = table if marks is None else without_hidden_labels(table, marks, self.reader)
         return self._train_table
 
     def _source(self, split: Split) -> str | pd.DataFrame:

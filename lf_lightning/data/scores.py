@@ -101,6 +101,29 @@ class ScoreSource:
             joined.scores[:, known], joined.scored[:, known], joined.status[:, known] = found.scores, found.scored, found.status
         return joined
 
+    def rationales(self, texts: Sequence[str]) -> dict[str, list[str | None]]:
+        """Returns the reasons that each scorer gave for n texts, None where it gave none; scorers without any are left out."""
+        found = {name: self._store.rationales(name, texts) for name in self.names}
+        return {name: reasons for name, reasons in found.items() if any(reasons)}
+
+    def costs(self, texts: Sequence[str]) -> dict[str, dict[str, float | None]]:
+        """Returns what each scorer's answers about these texts took, equal texts counted once.
+
+        Returns:
+            `texts` that it was asked about; `input_tokens`, `output_tokens` and `cost_usd`, each None unless the store notes it
+            of every one of them.
+        """
+        found: dict[str, dict[str, float | None]] = {}
+        for name in self.names:
+            absent = {texts[place] for place in self._store.missing(name, texts)}
+            asked = [text for text in dict.fromkeys(texts) if text not in absent]
+            notes = self._store.usage(name, asked)
+            found[name] = {"texts": len(asked)}
+            for key in ("input_tokens", "output_tokens", "cost_usd"):
+                known = [note[key] for note in notes if note is not None and key in note]
+                found[name][key] = sum(known) if known and len(known) == len(notes) else None
+        return found
+
     @property
     def _store(self) -> ScoreStore:
         if self._opened is None:

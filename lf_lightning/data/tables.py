@@ -74,16 +74,29 @@ def _tsv(path: Path) -> pd.DataFrame:
 
 
 def _jsonl(path: Path) -> pd.DataFrame:
+    return parse_jsonl(_content(path), path.name)
+
+
+def parse_jsonl(content: str, name: str) -> pd.DataFrame:
+    """Returns the table in `content`, one JSON object a line; a row without a column holds None there.
+
+    Args:
+        content: The decoded file.
+        name: The file's name, for error messages.
+
+    Raises:
+        DataError: A line is no JSON object.
+    """
     rows: list[dict[str, Any]] = []
-    for number, line in enumerate(_content(path).split("\n"), start=1):
+    for number, line in enumerate(content.split("\n"), start=1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataError(f"{path.name}, line {number} is not JSON: {error}.") from error
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise DataError(f"{name}, line {number} is not JSON: {error}.") from error
         if not isinstance(row, dict):
-            raise DataError(f"{path.name}, line {number} is not a JSON object but {type(row).__name__}.")
+            raise DataError(f"{name}, line {number} is not a JSON object but {type(row).__name__}.")
         rows.append(row)
     columns = dict.fromkeys(column for row in rows for column in row)
     return pd.DataFrame({column: pd.Series([row.get(column) for row in rows], dtype=object) for column in columns})

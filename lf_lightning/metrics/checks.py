@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+import sys
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 
-from lf_lightning.contract import Task
 from lf_lightning.errors import ConfigurationError, DataError, NotFiniteError
+
+if TYPE_CHECKING:
+    import torch
+
+    from lf_lightning.contract import Task
 
 Values: TypeAlias = "ArrayLike | torch.Tensor"
 """A NumPy array, something that becomes one, or a tensor on any device."""
@@ -21,9 +25,10 @@ def finite(values: Values, name: str) -> NDArray[Any]:
     Raises:
         NotFiniteError: A value is NaN or infinite.
     """
-    if isinstance(values, torch.Tensor):
-        values = values.detach().cpu()
-        array: NDArray[Any] = (values.double() if values.is_floating_point() else values).numpy()
+    loaded = sys.modules.get("torch")  # not imported here: who has a tensor has torch, and comparing runs needs none
+    if loaded is not None and isinstance(values, loaded.Tensor):
+        tensor: torch.Tensor = values.detach().cpu()
+        array: NDArray[Any] = (tensor.double() if tensor.is_floating_point() else tensor).numpy()
     else:
         array = np.asarray(values)
     if array.dtype.kind in "bui":

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from lf_lightning.contract import Task
 from lf_lightning.errors import ConfigurationError
 from lf_lightning.metrics.checks import Values, check_probabilities
+
+if TYPE_CHECKING:
+    from lf_lightning.contract import Task
 
 Binning: TypeAlias = Literal["equal_mass", "equal_width"]
 _EPS = float(np.finfo(np.float64).eps)

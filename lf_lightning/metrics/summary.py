@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
 
-from lf_lightning.contract import Task
 from lf_lightning.metrics.checks import Values, check_decisions, check_probabilities, finite
 from lf_lightning.metrics.decisions import accuracy, f1
 from lf_lightning.metrics.probabilistic import brier, ece, nll, roc_auc
+
+if TYPE_CHECKING:
+    from lf_lightning.contract import Task
 
 
 def decide(probabilities: Values, task: Task) -> NDArray[np.int64]:

@@ -7,6 +7,7 @@ import os
 import pickle
 from argparse import ArgumentError
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -20,6 +21,7 @@ from lf_lightning.contract import Split, Task
 from lf_lightning.data import ScoredTextDataModule
 from lf_lightning.errors import ConfigurationError, DataError, LFError
 from lf_lightning.imports import check_class_paths
+from lf_lightning.results import ResultsManager
 from lf_lightning.systems.base import ClassifierModule
 
 CONFIG = "config.yaml"
@@ -33,13 +35,13 @@ class FittedRun:
         checkpoint: The file.
         hyperparameters: The system's arguments, as the checkpoint keeps them.
         config: The run's `config.yaml`.
-        fingerprints: SHA-256 of texts and labels of the splits that it was fitted on, as far as the checkpoint tells.
+        origin: `fitted_on` (rows and fingerprints by split) and `figures` (by split), as far as the checkpoint tells.
     """
 
     checkpoint: Path
     hyperparameters: Mapping[str, Any]
     config: Mapping[str, Any]
-    fingerprints: Mapping[str, str]
+    origin: Mapping[str, Any]
 
     @classmethod
     def find(cls, run: str | os.PathLike[str], checkpoint: str = "best") -> FittedRun:
@@ -59,7 +61,7 @@ class FittedRun:
         if not file.is_file():
             raise ConfigurationError(
                 f"run={str(run)!r}: there is no checkpoint {str(file)!r}. Way out: the folder of a finished lf fit, such as "
-                "runs/ag_news/latest, or a file in its checkpoints."
+                "runs/ag_news/latest, a file in its checkpoints, or a folder that Predictor.save wrote."
             )
         kept = _plain_checkpoint(file)
         config = file.resolve().parent.parent / CONFIG
@@ -68,7 +70,12 @@ class FittedRun:
                 f"run={str(run)!r}: {str(config)!r}, which says how texts were read and cut, does not exist. Way out: leave "
                 "the checkpoint in its run folder; or load_from_checkpoint, and Predictor(module, tokenizer, max_length)."
             )
-        return cls(file, kept.get("hyper_parameters", {}), _read_config(config), _fitted_on(kept))
+        return cls(file, kept.get("hyper_parameters", {}), _read_config(config), _origin(kept, file))
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """SHA-256 of texts and labels of the splits that it was fitted on, as far as the checkpoint tells."""
+        return dict(self.origin["fitted_on"].get("dataset_fingerprint", {}))
 
     @property
     def labels(self) -> list[str]:
@@ -127,7 +134,7 @@ class FittedRun:
             DataError: The weights do not fit the system.
         """
         path = self.hyperparameters.get("_class_path") or (self.config.get("model") or {}).get("class_path")
-        system = _allowed_class(path, ClassifierModule, self.checkpoint)
+        system = allowed_class(path, ClassifierModule, self.checkpoint)
         try:
             module: ClassifierModule = system.load_from_checkpoint(self.checkpoint, map_location="cpu")
         except LFError:
@@ -139,21 +146,21 @@ class FittedRun:
             ) from error
         return module.eval()
 
-    def fitted_texts(self) -> set[str]:
+    def fitted_texts(self, splits: tuple[Split, ...] = ("train", "validation")) -> set[str]:
         """Returns the texts of the train and validation rows, white space evened out.
 
         On the first the weights were fitted, on the second epoch, calibrators and decisions. The data of the run's config is
         read again, and held against the fingerprints in the checkpoint.
 
+        Args:
+            splits: Of which of the two.
+
         Raises:
             ConfigurationError: It cannot be read from here, or is not what the system was fitted on.
         """
         try:
-            data_class = _allowed_class(
-                (self.config.get("data") or {}).get("class_path"), ScoredTextDataModule, self.checkpoint
-            )
+            data_class = allowed_class((self.config.get("data") or {}).get("class_path"), ScoredTextDataModule, self.checkpoint)
             data = data_class(**self._data_arguments)
-            splits: tuple[Split, ...] = ("train", "validation")
             texts = {evened(text) for split in splits if data.number_of_rows(split) for text in data.texts(split)}
             found = data.dataset_fingerprint
         except (LFError, OSError, TypeError) as error:
@@ -208,21 +215,37 @@ def _read_config(file: Path) -> Mapping[str, Any]:
     return config
 
 
-def _fitted_on(kept: Mapping[str, Any]) -> dict[str, str]:
-    record = kept.get("callbacks", {}).get("RecordResults", {})
-    return dict(record.get("fitted_on", {}).get("dataset_fingerprint", {}))
+def _origin(kept: Mapping[str, Any], file: Path) -> dict[str, Any]:
+    callbacks = kept.get("callbacks", {})
+    figures = {"validation": dict(callbacks.get("LogMetrics", {}).get("validation", {}))}
+    if file.name == "best.ckpt":  # of others no test is on record
+        with suppress(LFError):
+            figures["test"] = dict(ResultsManager(file.resolve().parent.parent).read().metrics.get("test", {}))
+    return {
+        "fitted_on": dict(callbacks.get("RecordResults", {}).get("fitted_on", {})),
+        "figures": {split: found for split, found in figures.items() if found},
+    }
 
 
-def _allowed_class(path: Any, base: type[Any], checkpoint: Path) -> Any:
-    """Returns the class of an import path, imported only if its package is allowed."""
+def allowed_class(path: Any, base: type[Any], where: Path) -> Any:
+    """Returns the class of an import path that a file names, imported only if its package is allowed.
+
+    Args:
+        path: The import path.
+        base: Of which it has to be a subclass.
+        where: The file, for error messages.
+
+    Raises:
+        ConfigurationError: It is not allowed, is not there, or is no such class.
+    """
     if not isinstance(path, str) or "." not in path:
-        raise ConfigurationError(f"{str(checkpoint)!r} and its {CONFIG} name no {base.__name__}, but {path!r}.")
+        raise ConfigurationError(f"{str(where)!r} and its {CONFIG} name no {base.__name__}, but {path!r}.")
     check_class_paths({"class_path": path})
     module, _, name = path.rpartition(".")
     try:
         found = getattr(importlib.import_module(module), name, None)
     except ImportError as error:
-        raise ConfigurationError(f"class_path {path!r} of {str(checkpoint)!r} cannot be imported: {error}") from error
+        raise ConfigurationError(f"class_path {path!r} of {str(where)!r} cannot be imported: {error}") from error
     if not (isinstance(found, type) and issubclass(found, base)):
-        raise ConfigurationError(f"class_path {path!r} of {str(checkpoint)!r} is no {base.__name__}.")
+        raise ConfigurationError(f"class_path {path!r} of {str(where)!r} is no {base.__name__}.")
     return found

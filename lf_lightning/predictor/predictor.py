@@ -18,14 +18,19 @@ from lf_lightning.data.sampling import evaluation_order
 from lf_lightning.data.scores import ScoreSource
 from lf_lightning.data.texts import texts_of
 from lf_lightning.data.tokenizer import load_tokenizer, tokenize
+from lf_lightning.encoders import TextEncoder
 from lf_lightning.errors import ConfigurationError
 from lf_lightning.predictor.fitted_run import FittedRun
+from lf_lightning.predictor.saved import SavedModel, find_fitted, save
 from lf_lightning.scoring.models import device_of
 from lf_lightning.store import ScorerCard, Status
 from lf_lightning.store.checks import checked_rows
 from lf_lightning.systems.base import ClassifierModule
 
-DType = Literal["float32", "bfloat16"]
+DType = Literal["float32", "bfloat16", "float16"]
+_LOW = {"float32": torch.bfloat16, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_CPU_TOKENS = 1024
+"""Of a batch on the CPU: measured, larger ones are no faster, and their pages are given back and fetched anew each time."""
 ScoresOf = str | os.PathLike[str] | ArrayLike | None
 """Folder of a score store (`package:` allowed), (n, M, K) probabilities in the order of `Predictor.scorers` with NaN where a
 scorer gave none, or None: the encoder decides alone."""
@@ -36,26 +41,28 @@ class Predictor:
 
     Args:
         module: The system, fitted and loaded; it is moved to the device and put into evaluation mode.
-        tokenizer: Name of the encoder's tokenizer.
+        tokenizer: Name of the encoder's tokenizer, or the tokenizer.
         max_length: Tokens kept of each text.
         max_words: Words kept of each text, None for all; as in the data that the system was fitted on.
-        batch_size: Texts at once; changes speed and memory, not answers.
-        dtype: bfloat16: the arithmetic of trainer.precision bf16-mixed.
+        batch_size: Texts at once, at most; changes speed and memory, not answers.
+        dtype: bfloat16, float16: the arithmetic of trainer.precision bf16-mixed, 16-mixed.
         device: auto, cpu, cuda, cuda:1, mps.
+        compile: Compile the encoder with torch.compile: the first texts take a minute, later ones less time.
 
     Raises:
-        ConfigurationError: A number is below 1, or the tokenizer cannot be loaded.
+        ConfigurationError: A number is below 1, the tokenizer cannot be loaded, or there is no C++ compiler to compile with.
     """
 
     def __init__(
         self,
         module: ClassifierModule,
-        tokenizer: str,
+        tokenizer: Any,
         max_length: int,
         max_words: int | None = None,
         batch_size: int = 64,
         dtype: DType = "float32",
         device: str = "auto",
+        compile: bool = False,
     ) -> None:
         for name, number in {"max_length": max_length, "max_words": max_words, "batch_size": batch_size}.items():
             if number is not None and number < 1:
@@ -65,7 +72,11 @@ class Predictor:
         self.labels, self.task = list(module.labels), module.task
         self.scorers: list[str] = list(getattr(module, "scorers", ()))
         self.max_length, self.max_words, self.batch_size, self.dtype = max_length, max_words, batch_size, dtype
-        self._tokenizer: Any = load_tokenizer(tokenizer)
+        self.tokenizer: Any = load_tokenizer(tokenizer) if isinstance(tokenizer, str) else tokenizer
+        self.source: FittedRun | SavedModel | None = None
+        """Where `of_run` found it."""
+        if compile:
+            _compile_encoders(self.module, self.device)
 
     @classmethod
     def of_run(
@@ -75,22 +86,61 @@ class Predictor:
         batch_size: int = 64,
         dtype: DType = "float32",
         device: str = "auto",
+        compile: bool = False,
     ) -> Predictor:
-        """Returns the predictor of a run: system, calibrators and decision rule of its checkpoint, texts as in its config.
+        """Returns the predictor of a run or a saved folder: system, calibrators and decision rule, texts as in its config.
 
         Args:
-            run: Folder that `lf fit` wrote, or a file in its `checkpoints`.
-            checkpoint: `best` or `last`, where `run` is a folder.
+            run: Folder that `lf fit` wrote, a file in its `checkpoints`, or a folder that `save` wrote.
+            checkpoint: `best` or `last`, where `run` is a run's folder.
             batch_size: See the class.
             dtype: See the class.
             device: See the class.
+            compile: See the class.
 
         Raises:
             ConfigurationError: There is no such run, or it names a class that is not allowed.
-            DataError: The checkpoint is damaged, or holds more than tensors and plain values.
+            DataError: It is damaged, changed, or holds more than tensors and plain values; nothing in it was run.
         """
-        found = FittedRun.find(run, checkpoint)
-        return cls(found.load(), found.tokenizer, found.max_length, found.max_words, batch_size, dtype, device)
+        found = find_fitted(run, checkpoint)
+        made = cls(found.load(), found.tokenizer, found.max_length, found.max_words, batch_size, dtype, device, compile)
+        made.source = found
+        return made
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Writes all that it takes to answer into a folder, for `of_run`: safetensors, JSON, tokenizer files, no pickle.
+
+        Any process with this package loads it, without a network, the training data or the run, and gives the same
+        probabilities bit for bit. `dtype`, `device` and `batch_size` are the loading predictor's own.
+
+        Args:
+            folder: New, or empty.
+
+        Raises:
+            ConfigurationError: There is something in it, or it cannot be written.
+        """
+        origin = {} if self.source is None else self.source.origin
+        save(folder, self.module, self.tokenizer, self.max_length, self.max_words, origin)
+
+    def export_onnx(self, file: str | os.PathLike[str]) -> None:
+        """Writes encoder, head and calibrator as an ONNX graph with any number of rows and tokens.
+
+        Inputs: `input_ids` and `attention_mask` (rows, tokens) int64, `scores` (rows, M, K) float32 in [0, 1], `scored`
+        (rows, M) bool. Outputs: calibrated `probabilities` (rows, K) and `logits` before calibration, float32. The decision
+        rule is not part of it.
+
+        Args:
+            file: By custom `*.onnx`.
+
+        Raises:
+            MissingDependencyError: The extra `onnx` is not installed.
+            ConfigurationError: A part has no ONNX form, or the file cannot be written.
+        """
+        if self.device.type != "cpu":
+            raise ConfigurationError(f"device={str(self.device)!r}: a graph is made on the CPU. Way out: device='cpu'.")
+        from lf_lightning.predictor.onnx import export_onnx
+
+        export_onnx(file, self.module, len(self.scorers))
 
     def predict_proba(self, texts: Sequence[str], scores: ScoresOf = None) -> NDArray[np.float64]:
         """Returns the calibrated probabilities (n, K) of n texts.
@@ -123,20 +173,32 @@ class Predictor:
             texts: As for `predict_proba`.
             scores: As for `predict_proba`.
         """
+        outputs = self.outputs(texts, scores)
+        if not len(outputs.index):
+            decisions = np.zeros(outputs.labels.shape, dtype=np.int64)
+            return Opinion(np.zeros((0, len(self.labels))), decisions, np.zeros(0, dtype=np.bool_))
+        return judge_outputs(self.module, outputs, "predict").system
+
+    def outputs(self, texts: Sequence[str], scores: ScoresOf = None) -> Outputs:
+        """Returns the logits of n texts before calibration, the members' among them, on the CPU.
+
+        Args:
+            texts: As for `predict_proba`.
+            scores: As for `predict_proba`.
+        """
         kept = self.texts_read(texts)
         members, scored = self._scores_of(kept, scores)
         many, k = self.task == "multilabel", len(self.labels)
         if not kept:
-            decisions = np.zeros((0, k) if many else 0, dtype=np.int64)
-            return Opinion(np.zeros((0, k)), decisions, np.zeros(0, dtype=np.bool_))
-        limit = min(self.max_length, int(self._tokenizer.model_max_length))
-        ids, offsets = tokenize(self._tokenizer, kept, limit)
+            return Outputs(torch.zeros(0, dtype=torch.int64), torch.zeros(0, k), torch.zeros((0, k) if many else 0))
+        limit = min(self.max_length, int(self.tokenizer.model_max_length))
+        ids, offsets = tokenize(self.tokenizer, kept, limit)
         nobody_knows = torch.full((len(kept), k), torch.nan) if many else torch.full((len(kept),), -1)
-        pad = self._tokenizer.pad_token_id
+        pad = self.tokenizer.pad_token_id
         rows = TokenizedRows(
             ids, offsets, nobody_knows, torch.from_numpy(members), torch.from_numpy(scored), 0 if pad is None else int(pad)
         )
-        return self._opinion_on(rows)
+        return self._outputs_on(rows)
 
     def texts_read(self, texts: Sequence[str]) -> list[str]:
         """Returns the n texts as the system reads them, and as their scores are kept: cut to `max_words`.
@@ -148,15 +210,24 @@ class Predictor:
         return texts_of(table, ["text"], self.max_words, "texts")
 
     @torch.inference_mode()
-    def _opinion_on(self, rows: TokenizedRows) -> Opinion:
+    def _outputs_on(self, rows: TokenizedRows) -> Outputs:
         order = evaluation_order(rows.lengths, np.arange(len(rows)))
         logits = torch.empty(len(rows), len(self.labels))
-        for start in range(0, len(order), self.batch_size):
-            batch = rows[order[start : start + self.batch_size]]
+        members: dict[str, torch.Tensor] = {}
+        start = 0
+        while start < len(order):
+            size = self.batch_size
+            if self.device.type == "cpu":
+                size = min(size, max(1, _CPU_TOKENS // max(1, int(rows.lengths[order[start]]))))  # the longest comes first
+            batch = rows[order[start : start + size]]
+            start += size
             moved = cast("Batch", {name: tensor.to(self.device) for name, tensor in cast("dict[str, Any]", batch).items()})
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == "bfloat16"):
-                logits[batch["index"]] = self.module.outputs(moved).logits.float().cpu()
-        return judge_outputs(self.module, Outputs(torch.arange(len(rows)), logits, rows.labels), "predict").system
+            with torch.autocast(self.device.type, _LOW[self.dtype], enabled=self.dtype != "float32"):
+                out = self.module.outputs(moved)
+            logits[batch["index"]] = out.logits.float().cpu()
+            for name, said in out.members.items():
+                members.setdefault(name, torch.empty_like(logits))[batch["index"]] = said.float().cpu()
+        return Outputs(torch.arange(len(rows)), logits, rows.labels, members)
 
     def _scores_of(self, texts: list[str], scores: ScoresOf) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """(n, M, K) and (n, M) bool, as in `Batch`."""
@@ -179,3 +250,17 @@ class Predictor:
             card = ScorerCard(name, tuple(self.labels), self.task, {})
             checked[:, m], _ = checked_rows(card, len(texts), given[:, m], status)
         return checked, scored
+
+
+def _compile_encoders(module: ClassifierModule, device: torch.device) -> None:
+    if device.type == "cpu":
+        from torch._inductor.cpp_builder import get_cpp_compiler
+        from torch._inductor.exc import InvalidCxxCompiler
+
+        try:
+            get_cpp_compiler()
+        except InvalidCxxCompiler as error:
+            raise ConfigurationError("compile=True needs a C++ compiler, and there is none. Way out: install g++.") from error
+    for part in module.modules():
+        if isinstance(part, TextEncoder):
+            part.model.compile(dynamic=True)  # batches differ in rows and tokens

@@ -12,6 +12,7 @@ from lf_lightning.data.scores import ScoreSource
 from lf_lightning.errors import ConfigurationError
 from lf_lightning.predictor.fitted_run import FittedRun, evened
 from lf_lightning.predictor.predictor import DType, Predictor
+from lf_lightning.predictor.saved import SavedModel, find_fitted
 from lf_lightning.scoring.base import Advance, Scorer, Scores
 from lf_lightning.store import ScorerCard, Status
 
@@ -33,8 +34,8 @@ class FittedScorer(Scorer):
 
     Args:
         name: What configs and tables call this scorer.
-        run: Run folder (`runs/<experiment>/<time>` or `latest`), or a file in its `checkpoints`.
-        checkpoint: best or last, where `run` is a folder.
+        run: Run folder (`runs/<experiment>/<time>` or `latest`), a file in its `checkpoints`, or a saved folder.
+        checkpoint: best or last, where `run` is a run folder.
         store: Folder of the score store with the system's own scorers, `package:` allowed; None: its encoder alone.
         on_fitted: Texts that it was fitted on: refuse; or score, whose scores are another scorer's and no evidence.
         batch_size: Texts at once; changes speed and memory, not scores.
@@ -102,8 +103,8 @@ class FittedScorer(Scorer):
         return Scores(probabilities, status, usage=usage)
 
     @cached_property
-    def _found(self) -> FittedRun:
-        return FittedRun.find(self.run, self.checkpoint)
+    def _found(self) -> FittedRun | SavedModel:
+        return find_fitted(self.run, self.checkpoint)
 
     @cached_property
     def _source(self) -> ScoreSource | None:
@@ -113,7 +114,9 @@ class FittedScorer(Scorer):
 
     @cached_property
     def _predictor(self) -> Predictor:
-        return Predictor.of_run(self._found.checkpoint, batch_size=self.batch_size, dtype=self.dtype, device=self.device)
+        found = self._found  # not self.run, where `latest` may name another run by now
+        path = found.folder if isinstance(found, SavedModel) else found.checkpoint
+        return Predictor.of_run(path, batch_size=self.batch_size, dtype=self.dtype, device=self.device)
 
     @cached_property
     def _fitted(self) -> set[str]:

@@ -20,7 +20,7 @@ from lf_lightning.scoring.elicitation.verbalized import Verbalized
 from lf_lightning.scoring.elicitation.vote import Vote
 from lf_lightning.scoring.examples import Examples
 from lf_lightning.scoring.gateway import Gateway
-from lf_lightning.scoring.gateway.answers import Answers, Estimate
+from lf_lightning.scoring.gateway.answers import NANO, Answers, Estimate
 from lf_lightning.scoring.gateway.replies import Parts
 from lf_lightning.scoring.grouping import Groups
 from lf_lightning.scoring.probe import find_mode
@@ -34,8 +34,8 @@ ModeName = Literal["auto", "logprob", "verbalized", "vote", "label"]
 _MODES: dict[str, type[Elicitation]] = {"logprob": Logprob, "verbalized": Verbalized, "vote": Vote, "label": Label}
 
 
-Found = tuple[Reading, list[Reply]]
-"""What was read about a text, and the replies that were about it alone."""
+Found = tuple[Reading, list[Reply], int | None]
+"""What was read about a text, the replies that were about it alone, and their nanodollars where each one's are known."""
 
 
 class LLMScorer(Scorer):
@@ -200,7 +200,7 @@ class LLMScorer(Scorer):
             if not self.offline:
                 answers = self._ask(groups.requests([p for p in range(len(texts)) if p not in found]), told, groups.parts)
                 readings, reasons = groups.read(answers)
-                found.update({place: (reading, []) for place, reading in readings.items()})
+                found.update({place: (reading, [], None) for place, reading in readings.items()})
                 halt = answers.halt
         alone = {place: sheets[place] for place in range(len(texts)) if place not in found and place not in reasons}
         if alone and halt is None:
@@ -212,7 +212,7 @@ class LLMScorer(Scorer):
                     reasons[place] = result
                 else:
                     found[place] = result
-        silent = [place for place, (reading, _) in found.items() if reading.reason == NO_LOGPROBS]
+        silent = [place for place, (reading, *_) in found.items() if reading.reason == NO_LOGPROBS]
         if 2 * len(silent) > len(found):
             halt = halt or ConfigurationError(
                 f"mode 'logprob': {len(silent)} of {len(found)} replies of {self.provider.model!r} hold no log-probabilities. "
@@ -235,26 +235,30 @@ class LLMScorer(Scorer):
     def _known(self, groups: Groups, sheets: Sequence[Sheet]) -> dict[int, Found]:
         """Texts that were answered in some group before, or alone after a group had left them out."""
         responses = self.gateway.lookup(self.provider, [*groups.own, *_all(sheets)])
-        found: dict[int, Found] = {place: (reading, []) for place, reading in groups.known(responses).items()}
+        found: dict[int, Found] = {place: (reading, [], None) for place, reading in groups.known(responses).items()}
         for place, sheet in enumerate(sheets):
             if place not in found and not isinstance(result := self._read(sheet, Answers(responses=responses)), str):
                 found[place] = result
         return found
 
     def _read(self, sheet: Sheet, answers: Answers) -> Found | str:
-        """The reading of the replies about a text with the replies, or why one of them is not there."""
+        """The reading of the replies about a text with the replies and their cost, or why one of them is not there."""
         replies: list[Reply] = []
+        billed: list[int | None] = []
         for request in (*sheet.requests, *sheet.prior):
             key = request.key(self._identity)
             if key not in answers.responses:
                 failure = answers.failures.get(key)
                 return NOT_ASKED if failure is None else f"{failure.kind}: {failure.message}"
+            billed.append(answers.responses[key].usage.get("cost_nanodollars"))
             try:
                 replies.append(self.provider.read(answers.responses[key].reply))
             except ValueError as error:
-                return Reading.unparsed(f"the reply cannot be read: {error}"), replies
-        own, prior = replies[: len(sheet.requests)], replies[len(sheet.requests) :]
-        return self.mode.read(sheet.keys, self.task, own, prior or None), own
+                return Reading.unparsed(f"the reply cannot be read: {error}"), replies, None
+        n = len(sheet.requests)
+        known = [cost for cost in billed[:n] if cost is not None]
+        reading = self.mode.read(sheet.keys, self.task, replies[:n], replies[n:] or None)
+        return reading, replies[:n], sum(known) if len(known) == n else None
 
     @cached_property
     def _identity(self) -> dict[str, Any]:
@@ -275,7 +279,7 @@ class LLMScorer(Scorer):
         for place in range(n):
             note: dict[str, Any] = {"dropped_tokens": dropped[place]} if dropped[place] else {}
             if place in found:
-                reading, replies = found[place]
+                reading, replies, cost = found[place]
                 status[place] = int(reading.status)
                 if reading.status == Status.SCORED:
                     probabilities[place] = reading.probabilities
@@ -283,6 +287,8 @@ class LLMScorer(Scorer):
                 if replies:
                     note["input_tokens"] = sum(reply.usage.input for reply in replies)
                     note["output_tokens"] = sum(reply.usage.output for reply in replies)
+                if cost is not None:
+                    note["cost_usd"] = cost / NANO
                 if reading.label_mass is not None:
                     note["label_mass"] = round(reading.label_mass, 6)
                 if reading.reason:

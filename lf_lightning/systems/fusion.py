@@ -10,8 +10,10 @@ import torch
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 
-from lf_lightning.calibration import BetaCalibration, Calibrator, TemperatureScaling
+from lf_lightning.calibration import BetaCalibration, Calibrator, TemperatureScaling, probabilities
 from lf_lightning.contract import Batch, Outputs, Phase, RowsData, Split, Task
+from lf_lightning.deferral import Deferral, ExpectedGain, ValidationRows
+from lf_lightning.deferral.base import known_before
 from lf_lightning.encoders import Pooling, TextEncoder
 from lf_lightning.errors import ConfigurationError, NotFittedError
 from lf_lightning.heads import AverageFusion, Evidence, FusionHead, FusionMLP, LinearStack
@@ -55,6 +57,7 @@ class FusionLightningModule(ClassifierModule):
         calibrator: Builds the calibrator of the fused logits from (K, task).
         score_calibrator: Builds the calibrator of each scorer's scores, before fusion, from (K, task).
         tune_decisions: Tune on validation rows how far decisions lean to rare labels (multi-class), or each label's threshold.
+        deferral: Builds what says of which texts it pays to ask a scorer, from (K, M, task).
         seed: Fixes folds, initial heads and dropout.
         encoder_config: The encoder's configuration as plain values; then its weights are not loaded (checkpoints use it).
     """
@@ -89,6 +92,7 @@ class FusionLightningModule(ClassifierModule):
         calibrator: Callable[[int, Task], Calibrator] = BetaCalibration,
         score_calibrator: Callable[[int, Task], Calibrator] = TemperatureScaling,
         tune_decisions: bool = True,
+        deferral: Callable[[int, int, Task], Deferral] = ExpectedGain,
         seed: int = 0,
         encoder_config: dict[str, Any] | None = None,
     ) -> None:
@@ -114,6 +118,8 @@ class FusionLightningModule(ClassifierModule):
         )
         self.references.requires_grad_(False)
         self.score_calibrators = nn.ModuleList(score_calibrator(len(labels), task) for _ in self.scorers)
+        self.deferral = deferral(len(labels), len(self.scorers), task) if self.scorers else None
+        self.validation_rows = ValidationRows(len(labels), len(self.scorers), task)
         default: Callable[[], RowLoss] = CrossEntropy if task == "multiclass" else BinaryCrossEntropy
         self.loss = (default if loss is None else loss)()
         self.register_buffer("class_weight", None if class_weight is None else torch.tensor(class_weight), persistent=False)
@@ -131,6 +137,7 @@ class FusionLightningModule(ClassifierModule):
             ("head", head),
             ("calibrator", calibrator),
             ("score_calibrator", score_calibrator),
+            ("deferral", deferral),
             ("loss", loss),
         ):
             self.hparams[name] = plain_factory(name, self.hparams.get(name, factory))
@@ -255,7 +262,7 @@ class FusionLightningModule(ClassifierModule):
         scores, scored, labels = self.rows_data.scores_and_labels(split)
         known = logits.isfinite().all(-1) & labelled(labels)
         here = [tensor[known].to(self.device) for tensor in (logits, scores, scored)]
-        members, present = self._members(*here)
+        members, present = self.opinions_of(*here)
         vectors = self._vectors[split][known] if split in self._vectors else None
         return Evidence(members.cpu(), present.cpu(), labels[known], vectors)
 
@@ -300,6 +307,68 @@ class FusionLightningModule(ClassifierModule):
             reference.to(self.device)
         return torch.stack(held)
 
+    # ---- deferral: whom to ask about which text
+
+    def probabilities_of(self, members: Tensor, present: Tensor) -> Tensor:
+        """Returns the calibrated probabilities (n, K) of opinions (n, M + 1, K), of which those `present` (n, M + 1) count.
+
+        Raises:
+            ConfigurationError: The head also reads the encoder's vectors, which no one has for a text that is imagined.
+        """
+        if getattr(self.head, "use_representation", False):
+            raise ConfigurationError(
+                "use_representation=True: this head needs more than opinions, so what an opinion is worth before it is known "
+                "cannot be told. Way out: a head without it."
+            )
+        fused = members[:, 0] if self.head is None else self.head(members, present, members.new_empty(len(members), 0))
+        return probabilities(self.calibrator(fused.float()), self.task)
+
+    def fit_deferral(self, outputs: Outputs) -> None:
+        """Fits the deferral on what nothing was fitted on, and keeps what is said of the validation rows at each stage.
+
+        The fusion's own opinion of them is the held-out one, as far as it is known (`held_out`).
+
+        Args:
+            outputs: Of the whole validation split; calibrators are fitted.
+        """
+        known = labelled(outputs.labels)
+        rows = self.validation_rows.chosen(int(known.sum()))
+        if not len(rows) or getattr(self.head, "use_representation", False):
+            return
+        labels = outputs.labels[known]
+        held = self.held_out() if self.head is not None else None
+        final = held.logits[-len(labels) :] if held is not None else outputs.logits[known]
+        last = probabilities(self.calibrator(final[rows].to(self.device)), self.task)
+        if self.deferral is None:
+            self.validation_rows.keep(last[None], labels[rows], last.new_empty(len(rows), 0))
+            return
+        members, present = self.stated(outputs, known)
+        evidence = self.evidence.held_out or HeldOut(members, present, labels, last, last)
+        self.deferral.fit(
+            evidence.members.to(self.device),
+            evidence.present.to(self.device),
+            evidence.labels.to(self.device),
+            self.probabilities_of,
+        )
+        members, present = members[rows], present[rows]
+        stages = self.stages(members, present)[:-1]
+        self.validation_rows.keep(torch.cat([stages, last[None]]), labels[rows], self.worth(self.deferral, members, present))
+
+    def stated(self, outputs: Outputs, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns opinions (n, M + 1, K) of the encoder and the scorers on some rows (a mask), and who has one (n, M + 1)."""
+        raw = torch.stack([outputs.members[name][rows] for name in ("encoder", *self.scorers)], 1).to(self.device)
+        return normalise(raw.nan_to_num(0.0), self.task), raw.isfinite().all(-1)
+
+    def stages(self, members: Tensor, present: Tensor) -> Tensor:
+        """Returns the calibrated probabilities (M + 1, n, K) with none, one, ..., all scorers asked."""
+        asked = range(len(self.scorers) + 1)
+        return torch.stack([self.probabilities_of(members, known_before(present, m)) for m in asked])
+
+    def worth(self, deferral: Deferral, members: Tensor, present: Tensor) -> Tensor:
+        """Returns what asking each scorer is worth by a fitted deferral (n, M), those before it having been asked."""
+        each = [deferral.values(m, members, present, self.probabilities_of) for m in range(len(self.scorers))]
+        return torch.stack(each, 1)
+
     # ---- forward
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
@@ -328,7 +397,7 @@ class FusionLightningModule(ClassifierModule):
             raise NotFittedError("The fit had not reached its last phase. Way out: lf fit --ckpt_path last, then again.")
         if self.head is None or not has_head:
             return Outputs(batch["index"], own, batch["labels"], {"encoder": own})
-        members, present = self._members(own, batch["scores"], batch["scored"])
+        members, present = self.opinions_of(own, batch["scores"], batch["scored"])
         named = {"encoder": own}
         for m, name in enumerate(self.scorers, start=1):
             named[name] = members[:, m].masked_fill(~present[:, [m]], torch.nan)
@@ -341,16 +410,16 @@ class FusionLightningModule(ClassifierModule):
         scored = batch["scored"]
         if self.score_dropout > 0:
             scored = scored & (torch.rand(scored.shape, device=scored.device) >= self.score_dropout)
-        members, present = self._members(logits, batch["scores"], scored)
+        members, present = self.opinions_of(logits, batch["scores"], scored)
         fused: Tensor = self.head(members, present, vectors)
         return fused
 
-    def _members(self, logits: Tensor, scores: Tensor, scored: Tensor) -> tuple[Tensor, Tensor]:
+    def opinions_of(self, logits: Tensor, scores: Tensor, scored: Tensor) -> tuple[Tensor, Tensor]:
         """Returns opinions (B, M + 1, K) and who has one (B, M + 1): the encoder first, then the calibrated scores."""
         said = opinions(scores, self.task)
         each = [normalise(logits, self.task)]
         each += [normalise(calibrate(said[:, m]), self.task) for m, calibrate in enumerate(self.score_calibrators)]
-        present = torch.cat([torch.ones(len(logits), 1, dtype=torch.bool, device=scored.device), scored], 1)
+        present = torch.cat([torch.ones_like(logits[:, :1], dtype=torch.bool), scored], 1)
         return torch.stack(each, 1), present
 
     def _mean_loss(self, logits: Tensor, batch: Batch) -> Tensor:
@@ -382,8 +451,12 @@ class FusionLightningModule(ClassifierModule):
         checkpoint["evidence"] = self.evidence.state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restores them."""
+        """Restores them; a checkpoint from before there was deferral loads without it."""
         super().on_load_checkpoint(checkpoint)
+        weights = checkpoint["state_dict"]
+        later = [name for name in self.state_dict() if name.startswith(("deferral.", "validation_rows."))]
+        if not any(name in weights for name in later):
+            weights.update({name: value for name, value in self.state_dict().items() if name in later})
         self.evidence.restore(checkpoint["evidence"])
 
 

@@ -81,6 +81,12 @@ class GivenRows(LightningDataModule):
     def dataset_fingerprint(self) -> dict[str, str]:
         return {"train": "ab" * 32}
 
+    def rationales(self, split: str) -> dict[str, list[str | None]]:
+        return {"tiny/llm": [f"reason {row}" if row % 2 else None for row in range(len(self.rows[split]["labels"]))]}
+
+    def score_costs(self, split: str) -> dict[str, dict[str, float | None]]:
+        return {"tiny/llm": {"texts": 3, "input_tokens": 30, "output_tokens": None, "cost_usd": 0.25}}
+
     @property
     def scorer_fingerprints(self) -> dict[str, str]:
         return {"tiny/llm": "cd" * 32}

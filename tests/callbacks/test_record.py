@@ -51,6 +51,11 @@ def test_the_record_of_a_fit_and_a_test(system, data, table, trainer, capsys, mo
     assert record.calibrator["class"] == "TemperatureScaling"
     assert record.calibrator["temperature"] == pytest.approx(float(module.calibrator.temperature))
     assert record.cost_usd == 0
+    assert set(record.score_costs) == {"train", "validation"}  # this data's summary has no test split
+    assert record.score_cost_usd == 0.5
+    assert record.reliability["after"]["ece"] == pytest.approx(record.metrics["test"]["system"]["ece"])
+    assert sum(record.reliability["before"]["count"]) == 90
+    assert record.decision == {}
     assert "results.json" in record.files
     printed = capsys.readouterr().out
     assert "macro-F1 %" in printed

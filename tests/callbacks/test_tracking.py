@@ -65,6 +65,6 @@ def test_wandb_offline_gets_figures_and_tables_and_no_secret(system, data, table
 
 def test_the_default_callbacks_come_in_the_order_that_they_need():
     names = [type(callback).__name__ for callback in default_callbacks()]
-    assert names[:3] == ["CollectOutputs", "FitCalibrators", "LogMetrics"]
+    assert names[:4] == ["CollectOutputs", "FitCalibrators", "FitDeferral", "LogMetrics"]
     assert names[-2:] == ["BestCheckpoint", "LastCheckpoint"]
     assert names.index("PhaseProgress") < names.index("RecordResults")

@@ -98,7 +98,7 @@ def test_the_examples_of_the_help_run_as_printed(capfd: pytest.CaptureFixture[st
         for line in help_texts.of(command).splitlines()
         if line.startswith(f"  lf {command} ") and "quickstart" in line
     ]
-    assert len(examples) == 6
+    assert len(examples) == 7
     for example in examples:
         assert cli.main(shlex.split(example)[1:]) == 0, example
     assert len(pd.read_csv("runs/quickstart/latest/predictions.csv")) == 7

@@ -184,6 +184,18 @@ def test_scores_of_other_texts_or_labels_are_refused(tiny_tokenizer: str, topic_
         ScoredTextDataModule(train=table, scorers=["llm"])
 
 
+def test_validation_may_be_unscored_when_masked(tiny_tokenizer: str, topic_table: Factory, tmp_path: Path) -> None:
+    table, rest = topic_table(30), topic_table(20, seed=4)
+    rest["text"] = "unscored " + rest["text"]
+    names = tuple(sorted(set(table["label"])))
+    scores = store_of(tmp_path / "store", table["text"].tolist(), names)
+    arguments: dict[str, Any] = {"train": table, "validation": rest, "tokenizer": tiny_tokenizer, "scores": scores}
+    _, scored, _ = ready(**arguments, on_missing="mask").scores_and_labels("validation")
+    assert not scored.any()
+    with pytest.raises(ScoreMismatchError, match="belong to other texts"):
+        ready(**arguments)
+
+
 def test_new_texts_can_be_predicted_without_scores_when_masked(
     tiny_tokenizer: str, topic_table: Factory, tmp_path: Path
 ) -> None:

@@ -20,6 +20,7 @@ from lf_lightning import Predictor, cli
 from lf_lightning.callbacks.judging import label_cells
 from lf_lightning.errors import ConfigurationError, DataError, LFError, StoreError
 from lf_lightning.predictor import FittedRun
+from lf_lightning.predictor import predictor as predictor_module
 from lf_lightning.store import ScoreStore
 from tests.systems.parts import fit, test_logits
 
@@ -55,7 +56,7 @@ def test_it_says_what_lf_predict_says(name: str, new_texts: list[str], tmp_path:
 def test_decisions_are_by_the_systems_own_rule(fusion: Path, new_texts: list[str]) -> None:
     predictor = Predictor.of_run(fusion, device="cpu")
     rule: Any = predictor.module.decision
-    rule.bias.copy_(torch.tensor([0.0, 0.0, 9.0]))
+    rule.offset.copy_(torch.tensor([9.0, 9.0, 0.0]))
     assert predictor.predict(new_texts).tolist() == [2] * len(new_texts)
     assert (predictor.predict_proba(new_texts).argmax(1) != 2).any()
 
@@ -107,10 +108,33 @@ def test_order_and_batch_size_change_nothing(fusion: Path, world: Path, new_text
     assert np.abs(one_by_one - expected).max() < 1e-6
 
 
-def test_bfloat16_is_near(fusion: Path, new_texts: list[str]) -> None:
+@pytest.mark.parametrize(("dtype", "tolerance"), [("bfloat16", 0.05), ("float16", 0.01)])
+def test_less_precision_is_near(dtype: Any, tolerance: float, fusion: Path, new_texts: list[str]) -> None:
     expected = Predictor.of_run(fusion, device="cpu").predict_proba(new_texts)
-    near = Predictor.of_run(fusion, dtype="bfloat16", device="cpu").predict_proba(new_texts)
-    assert 0 < np.abs(near - expected).max() < 0.05
+    near = Predictor.of_run(fusion, dtype=dtype, device="cpu").predict_proba(new_texts)
+    assert 0 < np.abs(near - expected).max() < tolerance
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_compiled_it_says_the_same(encoder_alone: Path, new_texts: list[str]) -> None:
+    expected = Predictor.of_run(encoder_alone, device="cpu").predict_proba(new_texts)
+    compiled = Predictor.of_run(encoder_alone, device="cpu", compile=True)
+    assert np.abs(compiled.predict_proba(new_texts) - expected).max() < 1e-5
+    assert np.abs(compiled.predict_proba(new_texts[:3]) - expected[:3]).max() < 1e-5  # another number of rows
+
+
+@pytest.mark.parametrize("tokens", [1, 60, 10_000])
+def test_tokens_of_a_batch_change_nothing(tokens: int, fusion: Path, new_texts: list[str], monkeypatch: Any) -> None:
+    predictor = Predictor.of_run(fusion, device="cpu")
+    expected = predictor.predict_proba(new_texts)
+    monkeypatch.setattr(predictor_module, "_CPU_TOKENS", tokens)
+    sizes: list[tuple[int, int]] = []
+    real = predictor.module.outputs
+    monkeypatch.setattr(predictor.module, "outputs", lambda batch: sizes.append(batch["input_ids"].shape) or real(batch))
+    assert np.abs(predictor.predict_proba(new_texts) - expected).max() < 1e-6
+    assert all(rows == 1 or rows * width <= tokens for rows, width in sizes)
+    assert sum(rows for rows, _ in sizes) == len(new_texts)
 
 
 @pytest.mark.parametrize("name", RUNS)

@@ -14,6 +14,7 @@ import pytest
 from lf_lightning.errors import ConfigurationError, LFError, ProviderAccessError
 from lf_lightning.scoring import FixedExamples, Label, LLMScorer, Logprob, RandomExamples, Scores, Verbalized, Vote
 from lf_lightning.scoring.gateway import Gateway
+from lf_lightning.scoring.prices import Price
 from lf_lightning.scoring.providers import OpenAICompatible
 from lf_lightning.scoring.providers.base import ProviderError
 from lf_lightning.scoring.requests import Reply, Request
@@ -99,6 +100,16 @@ def test_multilabel_rows_are_independent(build: Build) -> None:
     scores = build(clever, mode="label", task="multilabel").score([*TEXTS, "nothing"])
     np.testing.assert_allclose(scores.probabilities[:3], np.full((3, 3), 0.15) + 0.7 * np.eye(3), atol=1e-6)
     np.testing.assert_allclose(scores.probabilities[3], 0.15, atol=1e-6)
+
+
+def test_the_store_is_told_what_each_text_cost_where_there_is_a_price(build: Build, tmp_path: Path) -> None:
+    priced = Gateway(str(tmp_path / "priced"), attempts=1, timeout=5, price=Price(2.0, 8.0))
+    for mode in (Vote(samples=3), "verbalized"):
+        for _ in range(2):  # asked now, and found in the cache
+            notes = build(clever, mode=mode, gateway=priced).score(TEXTS).usage or []
+            tokens = [(note or {})["input_tokens"] * 2e-6 + (note or {})["output_tokens"] * 8e-6 for note in notes]
+            assert [(note or {})["cost_usd"] for note in notes] == pytest.approx(tokens)
+    assert all("cost_usd" not in (note or {}) for note in build(clever).score(TEXTS).usage or [])
 
 
 def test_votes_and_bare_labels(build: Build) -> None:

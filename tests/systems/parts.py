@@ -14,7 +14,15 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
-from lf_lightning.callbacks import BestCheckpoint, CollectOutputs, FitCalibrators, LastCheckpoint, LogMetrics, WritePredictions
+from lf_lightning.callbacks import (
+    BestCheckpoint,
+    CollectOutputs,
+    FitCalibrators,
+    FitDeferral,
+    LastCheckpoint,
+    LogMetrics,
+    WritePredictions,
+)
 from lf_lightning.data import ScoredTextDataModule
 from lf_lightning.store import ScorerCard, ScoreStore
 from lf_lightning.systems.fusion import FusionLightningModule
@@ -86,7 +94,7 @@ def trainer_of(root: str | Path, callbacks: Sequence[Callback] = (), last: int |
         "num_sanity_val_steps": 0,
         "use_distributed_sampler": False,
     }
-    watching = [CollectOutputs(), FitCalibrators(), LogMetrics(), *callbacks, *checkpoints]
+    watching = [CollectOutputs(), FitCalibrators(), FitDeferral(), LogMetrics(), *callbacks, *checkpoints]
     return Trainer(callbacks=watching, **{**given, **options})
 
 
