@@ -22,7 +22,7 @@ from tests.conftest import TableFactory
 pytestmark = pytest.mark.config
 
 TINY = str(Path(__file__).parent / "conf" / "tiny.yaml")
-ELSEWHERE = ("scoring", "scores", "cotraining", "cotraining.yaml", "reasoning")
+ELSEWHERE = ("scoring", "scores", "cotraining", "cotraining.yaml", "cotrain_then_fuse.yaml", "reasoning")
 """Configs that train nothing (tests/scoring reads the first, the second holds stores), or that another test here runs."""
 NAMES = sorted(
     path.relative_to(configs_folder()).as_posix()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import pkgutil
 import re
 import shlex
 from collections.abc import Iterator
@@ -53,7 +54,7 @@ def reader(
 
 
 def words_of(line: str) -> list[str]:
-    command, *words = shlex.split(line)
+    command, *words = shlex.split(line, comments=True)
     assert command == "lf"
     return words
 
@@ -231,8 +232,7 @@ def test_papers_names_what_exists_and_its_config_is_the_packaged_one() -> None:
     )
     assert len(names) >= 10
     for name in names:
-        module, _, attribute = name.rpartition(".")
-        assert hasattr(importlib.import_module(f"lf_lightning.{module}"), attribute), name
+        assert pkgutil.resolve_name(f"lf_lightning.{name}"), name
     (block,) = re.findall(r"```yaml\n(.*?)```", papers, re.DOTALL)
     packaged = yaml.safe_load((ROOT / "configs" / "paper_fusion.yaml").read_text(encoding="utf-8"))["model"]["init_args"]
     shown = yaml.safe_load(block)["model"]["init_args"]
@@ -250,4 +250,6 @@ def test_contributing_names_files_that_exist() -> None:
 
 def test_no_path_of_a_machine_and_no_registry() -> None:
     for name in ("README.md", "PAPERS.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md"):
-        assert not re.search(r"/work/|/home/|/tmp/|pypi\.|https?://", (ROOT / name).read_text(encoding="utf-8")), name
+        assert not re.search(
+            r"/work/|/home/|/tmp/|pypi\.|https?://(?!127\.0\.0\.1|localhost)", (ROOT / name).read_text(encoding="utf-8")
+        ), name

@@ -68,7 +68,7 @@ def csv(folder: Path, texts: Sequence[str]) -> str:
 
 
 def llm(folder: Path, url: str, **arguments: Any) -> LLMScorer:
-    gateway = {"price": Price(1.0, 4.0), "timeout": 5.0, "concurrency": 8, **arguments}
+    gateway = {"price": Price(1.0, 4.0), "timeout": 60.0, "concurrency": 8, **arguments}
     provider = OpenAICompatible("m", url, api_key_env=KEY_NAME)
     return LLMScorer("llm", provider, ["a", "b", "c", "d"], mode="logprob", gateway=Gateway(str(folder), **gateway))
 
@@ -240,7 +240,7 @@ scorer:
       init_args: {{model: m, base_url: "{url}", api_key_env: {KEY_NAME}}}
     labels: [a, b, c, d]
     mode: logprob
-    gateway: {{responses: {folder / "responses"}, concurrency: 8, timeout: 5, lease: 2}}
+    gateway: {{responses: {folder / "responses"}, concurrency: 8, timeout: 60, lease: 2}}
 """
     )
     return [sys.executable, "-m", "lf_lightning", "score", "--config", str(folder / "llm.yaml")]
