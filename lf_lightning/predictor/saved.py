@@ -337,10 +337,14 @@ def _write(
 
 def _without_folder(module: ClassifierModule, name: str, value: Any) -> Any:
     """An argument, and of an encoder's folder on this machine its name alone: whoever loads has the configuration instead."""
-    is_encoder = name.endswith("encoder") and isinstance(value, str)
-    if is_encoder and Path(value).is_dir() and any(isinstance(part, TextEncoder) for part in module.modules()):
-        return Path(value).resolve().name
-    return value
+    if not any(isinstance(part, TextEncoder) for part in module.modules()):
+        return value
+    if isinstance(value, dict):
+        return {key: _without_folder(module, str(key), part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_without_folder(module, name, part) for part in value]
+    is_encoder = isinstance(value, str) and (name.endswith("encoder") or name == "_name_or_path")
+    return Path(value).resolve().name if is_encoder and Path(value).is_dir() else value
 
 
 def _check_header(file: Path) -> None:

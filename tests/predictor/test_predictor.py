@@ -116,6 +116,7 @@ def test_less_precision_is_near(dtype: Any, tolerance: float, fusion: Path, new_
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")  # torch's own compiler
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 def test_compiled_it_says_the_same(encoder_alone: Path, new_texts: list[str]) -> None:
     expected = Predictor.of_run(encoder_alone, device="cpu").predict_proba(new_texts)

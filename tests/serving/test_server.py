@@ -244,7 +244,7 @@ def test_an_llm_is_asked_until_the_money_is_spent(
         options = ["--scorer", str(tmp_path / "good.yaml"), "--scorer", str(tmp_path / "weak.yaml"), "--llm-budget", "1"]
         with serving(tmp_path, saved, *options, "--max-cost", str(most), end=signal.SIGINT, **{KEY_NAME: KEY}) as server:
             assert server.send("/info")[1]["asks_scorers"] is True
-            found = [server.predict(text)[0] for text in dict.fromkeys(new_texts[:60])]
+            found = [server.predict(text)[0] for text in dict.fromkeys(new_texts[:45])]
             info = server.send("/info")[1]
             cost, said = server.metric("lf_llm_cost_usd"), server.send("/metrics")[1]
             log = server.log()
