@@ -16,6 +16,9 @@ from lf_lightning.responses.in_use import InUse
 BUSY_SECONDS = 30.0
 PAGE_BYTES = 4096
 
+UNREADABLE = (sqlite3.DatabaseError, UnicodeDecodeError)
+"""What reading a damaged file raises; the second where SQLite's message quotes bytes of it that are no text."""
+
 _FULL = ("database or disk is full", "disk i/o error")
 _DAMAGED = ("malformed", "not a database", "unsupported file format", "no such table", "no such column")
 _FORBIDDEN = ("readonly database", "unable to open database file")
@@ -136,7 +139,7 @@ class Database(ClosedOnFork):
         with self.reading() as connection:
             try:
                 found = [str(row[0]) for row in connection.execute("PRAGMA integrity_check(20)")]
-            except sqlite3.DatabaseError as error:
+            except UNREADABLE as error:
                 return [str(error)]
         return [] if found == ["ok"] else found
 
@@ -147,6 +150,8 @@ class Database(ClosedOnFork):
             yield
         except sqlite3.Error as error:
             raise self._named(str(error)) from error
+        except UnicodeDecodeError as error:
+            raise self._named("malformed, down to SQLite's own words about it") from error
         except OSError as error:
             raise ResponseCacheError(
                 f"The {self.layout.what} {str(self.path)!r} cannot be used: {error.strerror}. "

@@ -25,7 +25,7 @@ from lf_lightning.errors import ConfigurationError
 from lf_lightning.responses import ballast
 from lf_lightning.responses.accounts import Attempt, Batch, Claim, Column, Granted, Held, OverBudget, Spending, State
 from lf_lightning.responses.base import Damage, ResponseCache
-from lf_lightning.responses.database import Database, DiskFullError
+from lf_lightning.responses.database import DamagedError, Database, DiskFullError
 from lf_lightning.responses.ledger_layout import FILE, LAYOUT
 from lf_lightning.responses.rebuild import rebuild
 
@@ -225,14 +225,18 @@ class Ledger:
 
     def verify(self) -> list[Damage]:
         """Returns what is damaged; empty: all is sound."""
-        damage = [Damage(str(self._database.path), problem) for problem in self._database.structure()]
-        if not damage:
+        where = str(self._database.path)
+        try:
+            if damage := [Damage(where, problem) for problem in self._database.structure()]:
+                return damage
             total = self.total()
             with self._database.reading() as connection:
                 kept = _sums(connection)
-            if (added := (total.spent, total.reserved)) != kept:
-                damage.append(Damage(str(self._database.path), f"attempts add up to {added}, noted are {kept} nano-dollars"))
-        return damage
+        except DamagedError as error:
+            return [Damage(where, str(error))]
+        if (added := (total.spent, total.reserved)) != kept:
+            return [Damage(where, f"attempts add up to {added}, noted are {kept} nano-dollars")]
+        return []
 
     def repair(self) -> int:
         """Makes a damaged ledger sound again, keeping every readable attempt, and returns how many were lost at least.

@@ -10,7 +10,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
-from lf_lightning.responses.database import PAGE_BYTES, Database, log_of
+from lf_lightning.responses.database import PAGE_BYTES, UNREADABLE, Database, log_of
 
 _AT_ONCE = 1000
 _ROWS_IN_A_PAGE = PAGE_BYTES // 64
@@ -71,7 +71,7 @@ def _copy(
                 places = ", ".join("?" * len(values))
                 copied += target.execute(f"INSERT OR IGNORE INTO {table} VALUES ({places})", values).rowcount
     if index:
-        with suppress(sqlite3.DatabaseError):
+        with suppress(*UNREADABLE):
             seen = max(seen, source.execute(f"SELECT count(*) FROM {table} INDEXED BY {index}").fetchone()[0])
     return seen - copied
 
@@ -84,7 +84,7 @@ def _readable(source: sqlite3.Connection, table: str, highest: int) -> Iterator[
         first, last = ranges.pop()
         try:
             rows = source.execute(query, (first, last)).fetchall()
-        except sqlite3.DatabaseError:
+        except UNREADABLE:
             if first < last:
                 middle = (first + last) // 2
                 ranges += [(middle + 1, last), (first, middle)]
@@ -97,9 +97,9 @@ def _readable(source: sqlite3.Connection, table: str, highest: int) -> Iterator[
 
 def _highest(source: sqlite3.Connection, table: str, index: str | None) -> int:
     for how in ("NOT INDEXED", *([f"INDEXED BY {index}"] if index else [])):
-        with suppress(sqlite3.DatabaseError):
+        with suppress(*UNREADABLE):
             return int(source.execute(f"SELECT max(rowid) FROM {table} {how}").fetchone()[0] or 0)
-    with suppress(sqlite3.DatabaseError):
+    with suppress(*UNREADABLE):
         return int(source.execute("PRAGMA page_count").fetchone()[0]) * _ROWS_IN_A_PAGE
     return 0
 
@@ -115,7 +115,7 @@ def _lenient(path: Path) -> sqlite3.Connection:
 
 def _mend_first_page(damaged: Path, new: Path) -> None:
     """Gives a file whose first page is unreadable that of a new file, which has the same tables at the same places."""
-    with suppress(sqlite3.DatabaseError), closing(_lenient(damaged)) as connection:
+    with suppress(*UNREADABLE), closing(_lenient(damaged)) as connection:
         if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
             return
     pages = damaged.stat().st_size // PAGE_BYTES

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,9 +77,17 @@ class _DictDatabase(Database):
         return self._dictionary
 
     def close(self) -> None:
+        self._close(wait=True)
+
+    def __del__(self) -> None:
+        # At the interpreter's end sqlitedict's thread answers no more: waiting for it would never end. Every write was waited for.
+        with suppress(Exception):
+            self._close(wait=False)
+
+    def _close(self, *, wait: bool) -> None:
         with self.lock:
             if self._dictionary is not None:
-                self._dictionary.close()
+                self._dictionary.close(force=not wait)
                 self._dictionary = None
             super().close()
 

@@ -29,6 +29,7 @@ class GivenLogits(LightningModule):
         self.member_decisions = torch.nn.ModuleList()
         self.decision = Thresholds(len(labels)) if task == "multilabel" else None
         self.member_names = list(members)
+        self.scorers = [name for name in members if name not in ("encoder", "average", "stack")]
         self.member_calibrators = nn.ModuleList(TemperatureScaling(len(labels), task) for _ in members)
         self.evaluated: dict[str, Outputs] = {}
         self.is_selecting = True

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import random
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -154,6 +156,19 @@ def test_processes_write_the_same_and_other_keys(
     assert cache.get([worker.key_of(n) for n in range(count)]) == {worker.key_of(n): worker.response(n) for n in range(count)}
     assert cache.verify() == []
     assert len(list(cache.scan())) == count
+    cache.close()
+
+
+def test_a_process_that_forgets_to_close_ends(backend: type[ResponseCache], tmp_path: Path, worker: Any) -> None:
+    code = (
+        "import runpy\n"
+        f"worker = runpy.run_path({worker.__file__!r})\n"
+        f"kept = worker['BACKENDS'][{backend.__name__!r}]({str(tmp_path)!r})\n"
+        "kept.put([worker['response'](number) for number in range(3)])\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+    cache = backend(str(tmp_path))
+    assert len(list(cache.scan())) == 3
     cache.close()
 
 

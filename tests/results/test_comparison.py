@@ -276,7 +276,7 @@ def test_two_thousand_runs_take_no_longer_than_a_glance(tmp_path):
     seconds, *heavy = done.stdout.splitlines()[-1].split()
     assert "10 of 2,000 runs shown" in done.stdout
     assert heavy == ["False", "False"]
-    assert float(seconds) < 3 + 3 * reading  # three seconds on a machine of today; a slow one is slow at reading, too
+    assert float(seconds) < 30 * reading  # about 5 times, and any way that is quadratic is far above
     assert record.metrics["test"]["system"]["accuracy"] > 0.5
 
 

@@ -27,7 +27,7 @@ def provider(url: str) -> OpenAICompatible:
 
 
 def gateway(folder: Path | str, **arguments: Any) -> Gateway:
-    return Gateway(str(folder), **{"price": PRICE, "timeout": 2.0, **arguments})
+    return Gateway(str(folder), **{"price": PRICE, "timeout": 60.0, **arguments})
 
 
 def main(order: dict[str, Any]) -> None:

@@ -21,7 +21,7 @@ KILLS, TEXTS = (10, 1500) if os.environ.get("LF_SLOW") else (4, 400)
 
 
 def last_line(process: subprocess.Popen[str]) -> dict[str, object]:
-    found: dict[str, object] = json.loads(process.communicate(timeout=90)[0].splitlines()[-1])
+    found: dict[str, object] = json.loads(process.communicate(timeout=300)[0].splitlines()[-1])
     return found
 
 
@@ -74,7 +74,7 @@ def test_processes_on_the_same_keys(tmp_path: Path, start: Start, count: int) ->
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_by_a_signal(tmp_path: Path, start: Start, number: signal.Signals) -> None:
     with FaultServer(latency=0.3) as server:
-        process = start(url=server.url, folder=tmp_path, count=400, gateway={"concurrency": 8, "grace": 5.0})
+        process = start(url=server.url, folder=tmp_path, count=400, gateway={"concurrency": 8, "grace": 60.0})
         assert process.stdout is not None
         process.stdout.readline()
         process.send_signal(number)
@@ -96,7 +96,7 @@ def test_in_flight_beyond_the_grace_is_given_up_as_unknown(tmp_path: Path, start
         begin = time.monotonic()
         process.send_signal(signal.SIGINT)
         outcome = last_line(process)
-        assert time.monotonic() - begin < 5
+        assert time.monotonic() - begin < 25  # the server hangs for 30
         record = server.record()
     total = gateway(tmp_path).ledger.total()
     assert outcome["halt"] == "Interrupted"
