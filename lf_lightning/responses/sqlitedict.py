@@ -80,7 +80,7 @@ class _DictDatabase(Database):
         self._close(wait=True)
 
     def __del__(self) -> None:
-        # At the interpreter's end sqlitedict's thread answers no more: waiting for it would never end. Every write was waited for.
+        # At the interpreter's end sqlitedict's thread answers no more: waiting would never end. Every write was waited for.
         with suppress(Exception):
             self._close(wait=False)
 
