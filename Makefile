@@ -1,5 +1,5 @@
 # make quickstart   train and test a fusion on real news, offline once packages are installed
-# make test         all tests
+# make test         the tests that take seconds; `make test-slow` those that take minutes
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,10 +8,10 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 PROJECT_FILES := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test lint results scores build clean
+.PHONY: help quickstart test test-slow lint docs results scores build clean
 
 help:  ## this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 18
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -24,6 +24,10 @@ $(VENV)/.dev: $(BIN)/python $(PROJECT_FILES)
 	$(PIP) -e ".[dev,quickstart]"
 	@touch $@ $(VENV)/.quickstart
 
+$(VENV)/.docs: $(BIN)/python $(PROJECT_FILES)
+	$(PIP) -e ".[docs]"
+	@touch $@
+
 $(VENV)/.llm: $(VENV)/.quickstart
 	$(PIP) -e ".[quickstart,local-llm,benchmarks]"
 	@touch $@
@@ -33,15 +37,24 @@ quickstart: $(VENV)/.quickstart  ## train, calibrate and test a fusion on BBC Ne
 	$(BIN)/lf test --config quickstart.yaml --ckpt_path best
 
 # One OpenMP thread a process: on shared cores its waiting threads make a small fit two to four times slower.
-test: export OMP_NUM_THREADS = 1
+# By files, so that what a file prepares once is prepared once.
+test test-slow: export OMP_NUM_THREADS = 1
 test: $(VENV)/.dev  ## set up .venv and pass the tests; PYTEST_ARGS="-k fusion" picks some
-	$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" $(PYTEST_ARGS)
+
+test-slow: $(VENV)/.dev  ## the tests that take minutes: notebooks, Ray, scikit-learn's checks, fits killed and resumed
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev  ## style, types and floors
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: export HF_HUB_OFFLINE = 1
+docs: export NO_MKDOCS_2_WARNING = 1
+docs: $(VENV)/.docs  ## the documentation in site/, warnings as errors
+	$(BIN)/python -m mkdocs build --strict --quiet
 
 results: $(VENV)/.quickstart  ## write the README's tables from benchmarks/*.json
 	$(BIN)/python -m benchmarks.render
@@ -61,4 +74,4 @@ build: $(VENV)/.dev  ## the wheel, and a look whether the configs are in it
 	print(f'the wheel carries all {len(wanted) - 1} files of configs/')"
 
 clean:  ## remove .venv, builds and caches; runs/ stays
-	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) dist build site .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -31,6 +31,7 @@ def test_without_wandb_nothing_happens(system, data, table, trainer, tmp_path):
     assert ("wandb" in sys.modules) == already
 
 
+@pytest.mark.slow
 def test_wandb_offline_gets_figures_and_tables_and_no_secret(system, data, table, trainer, tmp_path, monkeypatch):
     pytest.importorskip("wandb")
     from lightning.pytorch.loggers import WandbLogger

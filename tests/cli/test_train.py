@@ -355,6 +355,7 @@ def test_sigterm_saves_and_exits_with_143() -> None:
     assert (run / "checkpoints/last.ckpt").is_file()
 
 
+@pytest.mark.slow
 def test_two_processes_share_one_folder() -> None:
     words = ["fit", *CONFIG, "--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.max_epochs=1"]
     environment = {name: value for name, value in os.environ.items() if name not in ("LF_RUN_DIR", "LOCAL_RANK")}

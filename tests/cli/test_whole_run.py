@@ -63,6 +63,7 @@ def test_fit_test_validate_predict_fill_one_folder(capfd: pytest.CaptureFixture[
     assert checkpoint["hyper_parameters"]["labels"] == ["politics", "science", "sport"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("project")
 def test_sigterm_in_a_real_fit_saves_and_exits_with_143() -> None:
     words = [sys.executable, "-m", "lf_lightning", "fit", "--config", "long.yaml"]
@@ -81,6 +82,7 @@ def test_sigterm_in_a_real_fit_saves_and_exits_with_143() -> None:
     assert torch.load(last, weights_only=True)["global_step"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("project")
 def test_the_examples_of_the_help_run_as_printed(capfd: pytest.CaptureFixture[str]) -> None:
     texts = pd.read_csv("train.csv")["text"].drop_duplicates().tolist()

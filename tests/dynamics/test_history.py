@@ -102,6 +102,7 @@ def test_a_million_rows_weigh_24_bytes_a_row_and_net_at_most(nets: int) -> None:
     assert weight(1_000_000) == 10 * weight(100_000)
 
 
+@pytest.mark.slow
 def test_two_processes_hold_the_history_of_one(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -233,6 +233,7 @@ scorer:
 """
 
 
+@pytest.mark.slow
 def test_an_llm_is_asked_until_the_money_is_spent(
     saved: Path, encoder_alone: Path, tmp_path: Path, new_texts: list[str]
 ) -> None:

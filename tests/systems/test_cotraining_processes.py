@@ -78,6 +78,7 @@ def compared(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Compared:
     return Compared(expected, dict(zip(CASES, results, strict=True)), folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model", "point"), CASES)
 def test_a_resumed_fit_ends_as_the_uninterrupted(model: str, point: str, compared: Compared) -> None:
     assert differing(compared.got[model, point], compared.expected[model]) == []

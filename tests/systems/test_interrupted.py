@@ -94,6 +94,7 @@ def uninterrupted(project: Path) -> dict[str, Ended]:
     return {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ORDERS)
 def test_killed_and_resumed_is_as_if_nothing_had_happened(order: str, uninterrupted: dict[str, Ended]) -> None:
     if not uninterrupted:
