@@ -172,9 +172,7 @@ def _ask(scorer: Scorer, texts: list[str], store: ScoreStore) -> LFError | None:
         with closing(score_here(scorer, texts, None, lambda done: progress.advance(task, done))) as parts:
             for shard, scores in parts:
                 halt = scores.halt or halt
-                kept = np.flatnonzero(scores.status != Status.ABSENT)
-                if len(kept):
-                    store.append(scorer.card, [shard[place] for place in kept], scores.probabilities[kept], scores.status[kept])
+                scores.keep_in(store, scorer.card, shard)
         scorer.watch = None
     return halt
 

@@ -205,29 +205,17 @@ def _parts(
 def _keep_shard(store: ScoreStore, card: ScorerCard, texts: list[str], scores: Scores, summary: Summary, replace: bool) -> None:
     summary.halt = summary.halt or scores.halt
     notes = scores.usage or [None] * len(texts)
-    kept = []
     for position, note in enumerate(notes):
         status = Status(int(scores.status[position]))
         reason = "" if note is None else str(note.get("reason", ""))
         if status == Status.ABSENT and reason == NOT_ASKED:
             continue
         summary.by_status[status] += 1
-        if status != Status.ABSENT:
-            kept.append(position)
         if status != Status.SCORED and reason:
             summary.reasons[reason.partition(":")[0]] += 1
         summary.cut += note is not None and "dropped_tokens" in note
         summary.low_mass += status == Status.SCORED and note is not None and note.get("label_mass", 1.0) < LOW_LABEL_MASS
-    if kept:
-        summary.changed += store.append(
-            card,
-            [texts[position] for position in kept],
-            scores.probabilities[kept],
-            scores.status[kept],
-            scores.rationales and [scores.rationales[position] for position in kept],
-            scores.usage and [scores.usage[position] for position in kept],
-            replace=replace,
-        )
+    summary.changed += scores.keep_in(store, card, texts, replace=replace)
 
 
 def _refuse_another_mode(store: ScoreStore, card: ScorerCard) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lf_lightning.errors import LFError
 from lf_lightning.scoring.gateway.answers import Estimate
-from lf_lightning.store import ScorerCard, Status
+from lf_lightning.store import ScorerCard, ScoreStore, Status
 
 Advance = Callable[[int], object]
 """Told how many more texts are done, for a progress bar."""
@@ -56,6 +56,31 @@ class Scores:
         finite = np.isfinite(probabilities).all(1)
         status = np.where(finite, int(Status.SCORED), int(Status.UNPARSED)).astype(np.uint8)
         return cls(np.where(finite[:, None], probabilities, 0.0).astype(np.float32), status, usage=usage)
+
+    def keep_in(self, store: ScoreStore, card: ScorerCard, texts: Sequence[str], *, replace: bool = False) -> int:
+        """Appends to a store the rows that are not `ABSENT`, with their reasons and notes; returns how many it changed.
+
+        Args:
+            store: Where to.
+            card: The scorer's.
+            texts: The n texts.
+            replace: Whether other values of a text take the place of those in the store, instead of being refused.
+
+        Raises:
+            StoreError: As `ScoreStore.append`.
+        """
+        kept = np.flatnonzero(self.status != Status.ABSENT).tolist()
+        if not kept:
+            return 0
+        return store.append(
+            card,
+            [texts[place] for place in kept],
+            self.probabilities[kept],
+            self.status[kept],
+            self.rationales and [self.rationales[place] for place in kept],
+            self.usage and [self.usage[place] for place in kept],
+            replace=replace,
+        )
 
 
 class Scorer(ABC):
