@@ -23,6 +23,7 @@ from lf_lightning.auto.members import scorers_of
 from lf_lightning.auto.settings import check_keys, check_no_key, merged
 from lf_lightning.auto.training import Choices, Fitted, choose, fit, plan_line, summary_line
 from lf_lightning.errors import ConfigurationError
+from lf_lightning.predictor.deferring import Deferring
 from lf_lightning.predictor.predictor import Predictor
 from lf_lightning.scoring.base import Scorer
 from lf_lightning.scoring.models import device_of
@@ -68,6 +69,8 @@ class AutoFusionClassifier(Keeping, ClassifierMixin, BaseEstimator):  # type: ig
         api_key_env: Environment variable that holds the key; None: the provider's usual one, such as OPENAI_API_KEY.
         max_cost: USD that all replies in `responses` may ever have cost; it is never passed. None: no limit.
         on_missing: A text without an answer stops (error), or is decided by the encoder (mask).
+        llm_budget: Share in [0, 1] of what asking everybody costs that `predict` may use on average: it asks about the texts
+            where that pays most, each decided by itself, as validation rows show it. `fit` asks about all. None: all texts.
         responses: Folder of the replies that were paid for.
         output_dir: Folder in which `fit` saves the fitted classifier, new or empty; None: it saves none.
         device: auto, cpu, cuda, cuda:1, mps.
@@ -112,6 +115,7 @@ class AutoFusionClassifier(Keeping, ClassifierMixin, BaseEstimator):  # type: ig
         api_key_env: str | Sequence[str | None] | None = None,
         max_cost: float | None = None,
         on_missing: Literal["error", "mask"] = "error",
+        llm_budget: float | None = None,
         responses: str | os.PathLike[str] = "responses",
         output_dir: str | os.PathLike[str] | None = None,
         device: str = "auto",
@@ -146,6 +150,7 @@ class AutoFusionClassifier(Keeping, ClassifierMixin, BaseEstimator):  # type: ig
         self.api_key_env = api_key_env
         self.max_cost = max_cost
         self.on_missing = on_missing
+        self.llm_budget = llm_budget
         self.responses = responses
         self.output_dir = output_dir
         self.device = device
@@ -374,8 +379,24 @@ class AutoFusionClassifier(Keeping, ClassifierMixin, BaseEstimator):  # type: ig
             return self.predictor_.opinion(texts)
         with tempfile.TemporaryDirectory(prefix="lf_lightning_") as folder:
             store = ScoreStore(Path(folder) / "scores", create=True)
+            if said.llm_budget is not None:
+                return self._deferred(texts, store, said, said.llm_budget)
             ask_all(self._asked, texts, store, said.max_cost, said.on_missing, said._tell, tell_all=False)
             return self.predictor_.opinion(texts, scores_from(store, self._asked, texts, self._targets.names))
+
+    def _deferred(self, texts: list[str], store: ScoreStore, said: AutoFusionClassifier, budget: float) -> Any:
+        """The opinion with as many questions as `llm_budget` allows."""
+        if not 0 <= budget <= 1:
+            raise ConfigurationError(f"llm_budget={budget}: a share in [0, 1]. Way out: 0.2, or None for all texts.")
+        scorers = {scorer.card.name: scorer for scorer in self._asked or ()}
+
+        def ask(name: str, chosen: list[str]) -> NDArray[Any]:
+            one = [scorers[name]]
+            ask_all(one, chosen, store, said.max_cost, said.on_missing, said._tell, tell_all=False)
+            return scores_from(store, one, chosen, self._targets.names)[:, 0]
+
+        deferring = Deferring(self.predictor_.module)
+        return deferring.answer(self.predictor_, texts, ask, deferring.plan(budget=budget), stream=True).opinion
 
     def _tell(self, line: str) -> None:
         if self.verbose:

@@ -13,7 +13,7 @@ from lightning.pytorch import Callback, Trainer
 from rich.console import Console
 
 from lf_lightning.auto.quiet import quiet
-from lf_lightning.callbacks import BestCheckpoint, CollectOutputs, FitCalibrators, LogMetrics, PhaseProgress
+from lf_lightning.callbacks import BestCheckpoint, CollectOutputs, FitCalibrators, FitDeferral, LogMetrics, PhaseProgress
 from lf_lightning.contract import Task
 from lf_lightning.data import ScoredTextDataModule
 from lf_lightning.predictor.predictor import DType, Predictor
@@ -167,7 +167,13 @@ def fit(
         verbose: 0: silent; 1: a bar on a terminal, lines where layers are fine-tuned; 2: lines always.
     """
     lines = verbose > 0 and (Console().is_terminal or verbose > 1 or choices.frozen_layers != -1)
-    callbacks: list[Callback] = [CollectOutputs(), FitCalibrators(), LogMetrics(), *([PhaseProgress()] if lines else [])]
+    callbacks: list[Callback] = [
+        CollectOutputs(),
+        FitCalibrators(),
+        FitDeferral(),
+        LogMetrics(),
+        *([PhaseProgress()] if lines else []),
+    ]
     with quiet(), torch.random.fork_rng():
         torch.manual_seed(seed)
         data = ScoredTextDataModule(

@@ -112,6 +112,31 @@ def test_a_budget_in_between_needs_leave(server: FaultServer, small: Make, table
         poor.set_params(on_missing="error").predict(["one more text"])
 
 
+def test_a_budget_of_questions_asks_where_it_pays(
+    server: FaultServer, small: Make, table: pd.DataFrame, new_texts: list[str]
+) -> None:
+    fitted = small(paper(server, mode="logprob")).fit(table)
+    at_fit = billed(server)
+    none = np.full((len(new_texts), 1, 3), np.nan)
+    assert np.allclose(
+        fitted.set_params(llm_budget=0.0).predict_proba(new_texts), fitted.predict_proba(new_texts, scores=none), atol=1e-6
+    )
+    assert billed(server) == at_fit
+    some = fitted.set_params(llm_budget=0.4).predict_proba(new_texts)
+    asked = billed(server) - at_fit
+    assert 0 < asked < len(new_texts)
+    each = np.concatenate([fitted.predict_proba([text]) for text in new_texts])
+    assert np.allclose(each, some, atol=1e-6)  # a text's answer does not hang on the others
+    assert billed(server) - at_fit == asked
+    assert np.allclose(
+        fitted.set_params(llm_budget=1.0).predict_proba(new_texts),
+        fitted.set_params(llm_budget=None).predict_proba(new_texts),
+        atol=1e-6,
+    )
+    with pytest.raises(ConfigurationError, match=r"llm_budget=1\.5: a share"):
+        fitted.set_params(llm_budget=1.5).predict(new_texts)
+
+
 def test_without_a_price_there_is_no_budget(server: FaultServer, small: Make, table: pd.DataFrame) -> None:
     with pytest.raises(ConfigurationError, match="price of 'm' is not known"):
         small(paper(server, max_cost=1.0, mode="logprob")).fit(table)
