@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -24,9 +25,12 @@ def write(table: pd.DataFrame, file: Path) -> None:
         table.to_csv(file, index=False, sep="\t" if ".tsv" in file.name else ",", lineterminator="\n")
 
 
+NUL = "\0" if sys.version_info >= (3, 11) else "-"  # the csv module of 3.10 writes none and reads none
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    texts=st.lists(st.text(alphabet='a,"\n\r\té😀\0 ', max_size=12), min_size=1, max_size=12),
+    texts=st.lists(st.text(alphabet=f'a,"\n\r\té😀{NUL} ', max_size=12), min_size=1, max_size=12),
     cut=st.integers(1, 400),
     suffix=st.sampled_from([".csv", ".tsv", ".jsonl", ".csv.gz"]),
 )

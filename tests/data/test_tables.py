@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -13,12 +14,13 @@ from lf_lightning.data.tables import read_table
 from lf_lightning.data.texts import texts_of
 from lf_lightning.errors import ConfigurationError, DataError, MissingDependencyError
 
+NUL = "\0" if sys.version_info >= (3, 11) else "-"  # the csv module of 3.10 writes none and reads none
 HARD = [
     "a\rb",
     "line\nbreak",
     'say "no"',
     "comma, here",
-    "nul\0byte",
+    f"nul{NUL}byte",
     "NA",
     "",
     "\u202ertl \U0001f600",
