@@ -11,7 +11,7 @@ PROJECT_FILES := pyproject.toml constraints.txt
 .PHONY: help quickstart test test-slow lint docs results scores build clean
 
 help:  ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 24
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -26,6 +26,10 @@ $(VENV)/.dev: $(BIN)/python $(PROJECT_FILES)
 
 $(VENV)/.docs: $(BIN)/python $(PROJECT_FILES)
 	$(PIP) -e ".[docs]"
+	@touch $@
+
+$(VENV)/.benchmarks: $(BIN)/python $(PROJECT_FILES)
+	$(PIP) -e ".[quickstart,benchmarks,onnx,openai,serve]"
 	@touch $@
 
 $(VENV)/.llm: $(VENV)/.quickstart
@@ -58,6 +62,9 @@ docs: $(VENV)/.docs  ## the documentation in site/, warnings as errors
 
 results: $(VENV)/.quickstart  ## write the README's tables from benchmarks/*.json
 	$(BIN)/python -m benchmarks.render
+
+benchmarks-small: $(VENV)/.benchmarks  ## a reduced set of every benchmark in 20 minutes; DATA=FOLDER: of those that need data, too
+	$(BIN)/python -m benchmarks.small $(if $(DATA),--data "$(DATA)")
 
 scores: $(VENV)/.llm  ## make the committed scores again, with the embedded LLM (compiles llama-cpp-python once)
 	rm -rf configs/scores/bbc_news configs/scores/rotten_tomatoes

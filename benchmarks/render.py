@@ -1,4 +1,4 @@
-"""Writes the tables of README.md and benchmarks/README.md from benchmarks/results/*.json; no figure is typed by hand.
+"""Writes the tables of README.md, benchmarks/README.md and docs/ from benchmarks/results/*.json; no figure is typed by hand.
 
     python -m benchmarks.render           writes
     python -m benchmarks.render --check   exit code 1 if a file differs from what would be written
@@ -30,14 +30,34 @@ from benchmarks.cells import (
     set_name,
     title_of,
 )
+from benchmarks.cotraining_tables import cost, cotraining, noise, weights
+from benchmarks.plan import table as plan
 from benchmarks.promise_tables import conformal, deferral
+from benchmarks.reasoning_tables import reasoning
+from benchmarks.scale_tables import peers, scaling, startup
 from benchmarks.scoring_tables import gateway, injection, real_server
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-DOCUMENTS = ("README.md", "benchmarks/README.md")
+DOCUMENTS = (
+    "README.md",
+    "benchmarks/README.md",
+    "docs/how-to/budget.md",
+    "docs/how-to/llm-scores.md",
+    "docs/how-to/promises.md",
+    "docs/scale.md",
+)
 COMMANDS = {
-    name: f"python -m benchmarks.{name} --data FOLDER" for name in ("fusion_llm_labels", "goemotions", "deferral", "conformal")
+    name: f"python -m benchmarks.{name} --data FOLDER"
+    for name in (
+        "fusion_llm_labels",
+        "goemotions",
+        "deferral",
+        "conformal",
+        "reasoning",
+        "cotraining",
+        "cotraining_weights",
+    )
 }
 """Of the benchmarks that need an argument; the others are `python -m benchmarks.NAME`."""
 
@@ -236,6 +256,15 @@ TABLES: dict[str, tuple[str, Callable[[Record], str]]] = {
     "gateway": ("gateway", _footed(gateway)),
     "real_server": ("real_server", _footed(real_server)),
     "injection": ("injection", _footed(injection)),
+    "reasoning": ("reasoning", _footed(reasoning)),
+    "cotraining": ("cotraining", _footed(cotraining)),
+    "cotraining_weights": ("cotraining_weights", _footed(weights)),
+    "cotraining_noise": ("cotraining_noise", _footed(noise)),
+    "cotraining_cost": ("cotraining_cost", _footed(cost)),
+    "peers": ("peers", _footed(peers)),
+    "plan": ("plan", _footed(plan)),
+    "scaling": ("scaling", _footed(scaling)),
+    "startup": ("startup", _footed(startup)),
 }
 """Each table: the record that it is made from, and the function that makes it."""
 

@@ -68,7 +68,7 @@ def _shards(rows: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 def measure(folder: Path, rows: int, seed: int) -> dict[str, Any]:
     """Opens the store and joins it."""
     texts = texts_of(rows, seed)
-    before = _resident("VmRSS")
+    before = resident("VmRSS")
     begin = time.perf_counter()
     store = ScoreStore(folder)
     joined = store.join(texts, [f"scorer {scorer}" for scorer in range(SCORERS)], LABELS[::-1])
@@ -76,13 +76,13 @@ def measure(folder: Path, rows: int, seed: int) -> dict[str, Any]:
     result = joined.scores.nbytes + joined.scored.nbytes + joined.status.nbytes
     return {
         "seconds": round(seconds, 3),
-        "extra_mb": round((_resident("VmHWM") - before) / 1e6, 1),
+        "extra_mb": round((resident("VmHWM") - before) / 1e6, 1),
         "result_mb": round(result / 1e6, 1),
         "scored_rows": int(joined.scored.sum()),
     }
 
 
-def _resident(field: str) -> int:
+def resident(field: str) -> int:
     """Returns resident memory in bytes: `VmRSS` now, `VmHWM` at its peak; without /proc the peak for both.
 
     `ru_maxrss` alone would mislead on Linux, where a child begins with its parent's.

@@ -1,4 +1,4 @@
-"""README.md as a stranger follows it: its files are written, its commands and its Python are run, with a tiny encoder."""
+"""README.md and docs/ as a stranger follows them: files are written, commands and Python are run, with a tiny encoder."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ import pytest
 import yaml
 
 from lf_lightning import cli, imports
+from lf_lightning.cli import help_texts
 from tests.conftest import TableFactory
 
 ROOT = Path(__file__).resolve().parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+PAGES = {path: path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))}
+EVERYTHING = "\n".join(PAGES.values())
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", EVERYTHING, re.DOTALL | re.MULTILINE)
 FILES = {found[1]: text for _, text in BLOCKS if (found := re.match(r"# ([\w.]+\.(?:yaml|py))\n", text))}
 LINES = [line for language, text in BLOCKS if language == "bash" for line in text.splitlines()]
+OWN = ",".join(name.removesuffix(".py") for name in FILES if name.endswith(".py"))
 SMALL = ["--model.evidence=holdout", "--model.encoder_epochs=1", "--model.head_epochs=1", "--trainer.accelerator=cpu"]
 
 
@@ -32,7 +35,7 @@ def reader(
     multilabel_table: TableFactory,
     tiny_encoder: str,
 ) -> Iterator[Path]:
-    """A folder with the files that README.md shows, and tables as it describes them."""
+    """A folder with the files that README.md and docs/ show, and tables as they describe them."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("LF_RUN_DIR", raising=False)
     monkeypatch.setenv("WANDB_SILENT", "true")
@@ -116,6 +119,40 @@ def test_the_own_head_trains() -> None:
 
 
 @pytest.mark.usefixtures("reader")
+def test_the_own_scorer_and_the_own_calibrator_do(capsys: pytest.CaptureFixture[str]) -> None:
+    score, _ = block_with("keywords.yaml")
+    assert cli.main(words_of(score)) == 0
+    assert "keywords" in capsys.readouterr().out
+    (fit,) = block_with("my_calibrators.MatchedFrequencies")
+    assert cli.main([*words_of(fit), "--data.on_missing", "mask", *SMALL]) == 0
+    from lf_lightning import FusionLightningModule
+
+    kept = FusionLightningModule.load_from_checkpoint("runs/mine/latest/checkpoints/best.ckpt")
+    assert type(kept.calibrator).__name__ == "MatchedFrequencies"
+    assert kept.scorers == ["keywords"]
+    assert kept.calibrator.bias.abs().sum() > 0
+
+
+@pytest.mark.usefixtures("reader")
+def test_the_own_system_trains_and_is_tested() -> None:
+    assert cli.main(words_of("lf score --config score.yaml")) == 0
+    fit, test = block_with("my_systems")
+    assert cli.main([*words_of(fit), "--model.epochs=1", "--trainer.accelerator=cpu"]) == 0
+    assert cli.main(words_of(test)) == 0
+    assert Path("runs/soft/latest/predictions_test.csv").is_file()
+
+
+@pytest.mark.parametrize("line", sorted({line for line in LINES if line.startswith("lf ")}))
+def test_commands_have_the_options_that_they_are_given(line: str) -> None:
+    command, *words = words_of(line)
+    known = re.findall(r"--[\w-]+", help_texts.OVERVIEW + help_texts.of(command))
+    for word in words:
+        option = word.partition("=")[0].replace("_", "-")
+        if option.startswith("--") and not option.startswith(("--model.", "--data.", "--trainer.")):
+            assert option in {name.replace("_", "-") for name in known}, word
+
+
+@pytest.mark.usefixtures("reader")
 def test_python_blocks_run(tiny_encoder: str) -> None:
     assert cli.main(words_of("lf score --config score.yaml")) == 0
     assert cli.main([*words_of("lf fit --config mine.yaml"), *SMALL]) == 0
@@ -127,7 +164,7 @@ def test_python_blocks_run(tiny_encoder: str) -> None:
         small = script.replace("roberta-base", tiny_encoder)
         small = small.replace("data.scorer_names,", "data.scorer_names, encoder_epochs=1,")
         small = small.replace('{"llm_provider"', f'{{"ml_model": "{tiny_encoder}", "num_epochs": 2, "llm_provider"')
-        exec(compile(small, "README.md", "exec"), {})
+        exec(compile(small, "docs", "exec"), {})
     assert Path("runs/python/results.json").is_file()
 
 
@@ -136,14 +173,14 @@ def test_python_blocks_run(tiny_encoder: str) -> None:
 @pytest.mark.parametrize("name", [name for name, text in FILES.items() if "\nmodel:" in text or "\ntrainer:" in text])
 def test_yamls_parse(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     configs = ["--config", "mine.yaml", "--config", name] if "\nmodel:" not in FILES[name] else ["--config", name]
-    assert cli.main(["fit", *configs, "--print_config"]) == 0
+    assert cli.main(["fit", *configs, "--allow-imports", OWN, "--print_config"]) == 0
     assert "class_path: lf_lightning" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("reader")
 @pytest.mark.parametrize("name", [name for name, text in FILES.items() if "\nscorer:" in text])
 def test_scoring_yamls_parse(name: str) -> None:
-    assert cli.main(["score", "--config", name, "--print_config"]) == 0
+    assert cli.main(["score", "--config", name, "--allow-imports", OWN, "--print_config"]) == 0
 
 
 def test_the_yaml_of_own_data_is_short() -> None:
@@ -165,7 +202,7 @@ def test_score_lines_parse(line: str) -> None:
 
 @pytest.mark.usefixtures("reader")
 def test_options_in_the_text_exist() -> None:
-    options = re.findall(r"`((?:--(?:model|data|trainer)\.[^\s`]+ [^\s`]+ ?)+)`", README)
+    options = re.findall(r"`((?:--(?:model|data|trainer)\.[^\s`]+ [^\s`]+ ?)+)`", EVERYTHING)
     assert len(options) >= 4
     for text in options:
         assert cli.main(["fit", "--config", "mine.yaml", *text.split(), "--print_config"]) == 0
@@ -190,17 +227,18 @@ def test_the_tracking_yaml_trains_offline() -> None:
 def test_make_targets_extras_and_modules_exist() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     extras = set(metadata("lf-lightning").get_all("Provides-Extra") or [])
-    for target in re.findall(r"\bmake ([a-z]+)`|^make ([a-z]+)$", README, re.MULTILINE):
+    for target in re.findall(r"\bmake ([a-z]+)`|^make ([a-z]+)$", EVERYTHING, re.MULTILINE):
         assert re.search(rf"^{''.join(target)}:", makefile, re.MULTILINE), target
-    for extra in re.findall(r"pip install -e \"\.\[([\w,-]+)\]\"", README):
+    for extra in re.findall(r"pip install -e \"\.\[([\w,-]+)\]\"", EVERYTHING):
         assert set(extra.split(",")) <= extras
-    for module in re.findall(r"python -m benchmarks\.(\w+)", README):
-        assert (ROOT / "benchmarks" / f"{module}.py").is_file() or f"python -m benchmarks.{module}` makes" in README
+    for module in re.findall(r"python -m benchmarks\.(\w+)", EVERYTHING):
+        assert (ROOT / "benchmarks" / f"{module}.py").is_file() or f"python -m benchmarks.{module}` makes" in EVERYTHING
 
 
 def test_links_and_the_tree_lead_somewhere() -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
-        assert (ROOT / target).exists(), target
+    for page, text in PAGES.items():
+        for target in re.findall(r"\]\(([^)#]+)\)", text):
+            assert (page.parent / target).exists(), (page.name, target)
     (tree,) = [text for _, text in BLOCKS if "encoders.py   any" in text]
     folder = ""
     for line in tree.splitlines():
@@ -249,7 +287,8 @@ def test_contributing_names_files_that_exist() -> None:
 
 
 def test_no_path_of_a_machine_and_no_registry() -> None:
-    for name in ("README.md", "PAPERS.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md"):
+    documents = ("PAPERS.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md", "mkdocs.yml")
+    for path in (*(ROOT / name for name in documents), *PAGES):
         assert not re.search(
-            r"/work/|/home/|/tmp/|pypi\.|https?://(?!127\.0\.0\.1|localhost)", (ROOT / name).read_text(encoding="utf-8")
-        ), name
+            r"/work/|/home/|/tmp/|pypi\.|https?://(?!127\.0\.0\.1|localhost)", path.read_text(encoding="utf-8")
+        ), path.name

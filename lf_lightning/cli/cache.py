@@ -95,9 +95,10 @@ def repair(responses: str = "responses", backend: Callable[[str], ResponseCache]
     """
     with _opened(responses, backend) as (cache, ledger):
         print(f"{responses}: {cache.repair()} replies were lost; the next lf score asks for them again.")
-        if lost := ledger.repair():
+        if ledger.verify():
             print(
-                f"At least {lost} attempts were lost from the ledger: max_cost no longer counts what they cost.",
+                f"The ledger was damaged and built anew; at least {ledger.repair()} attempts were lost from it: max_cost no "
+                "longer counts what they cost.",
                 file=sys.stderr,
             )
         return 0

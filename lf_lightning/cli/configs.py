@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from lf_lightning.cli.secret_check import refuse_secrets
 from lf_lightning.errors import ConfigurationError
@@ -43,6 +44,33 @@ def find(name: str) -> Path:
     )
 
 
+def text_of(file: Path) -> str:
+    """Returns the text of a config.
+
+    Raises:
+        ConfigurationError: It cannot be read, or is no UTF-8.
+    """
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{str(file)!r} cannot be read: {error}. Way out: a YAML file in UTF-8.") from error
+
+
+def tree_of(file: Path) -> Any:
+    """Returns what a config says, as plain values.
+
+    Raises:
+        ConfigurationError: It cannot be read, or is no YAML.
+    """
+    import yaml
+
+    try:
+        return yaml.safe_load(text_of(file))
+    # The others: a date that is none, a number of too many digits, brackets without end.
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        raise ConfigurationError(f"{str(file)!r} is not YAML: {' '.join(str(error).split())[:300]}.") from error
+
+
 def resolve(words: Sequence[str]) -> tuple[list[str], list[Path]]:
     """Puts files in the place of the names that `--config` gives, and reads each for secrets.
 
@@ -64,7 +92,7 @@ def resolve(words: Sequence[str]) -> tuple[list[str], list[Path]]:
             resolved.append(word)
             continue
         file = find(value if equals else next(remaining, ""))
-        refuse_secrets(str(file), file.read_text(encoding="utf-8"))
+        refuse_secrets(str(file), text_of(file))
         files.append(file)
         resolved += ["--config", str(file)]
     return resolved, files

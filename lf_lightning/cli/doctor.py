@@ -10,12 +10,12 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import yaml
 from packaging.requirements import Requirement
 from rich.console import Console
 from rich.table import Table
@@ -164,10 +164,7 @@ def needs(config: Path) -> list[Finding]:
     Raises:
         ConfigurationError: It is no YAML mapping.
     """
-    try:
-        tree = yaml.safe_load(config.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ConfigurationError(f"{config} is not YAML: {error}") from error
+    tree = configs.tree_of(config)
     if not isinstance(tree, Mapping):
         raise ConfigurationError(f"{config} holds no mapping of options.")
     found = [finding for key, value in _leaves(tree) if (finding := _need(key, value)) is not None]
@@ -204,18 +201,25 @@ def _need(key: str, value: str) -> Finding | None:
 
 def _class(part: str, path: str) -> Finding | None:
     package, dot, _ = path.partition(".")
-    if not dot or find_spec(package) is not None:  # found, never imported
+    if not dot:
         return None
+    with suppress(ValueError):  # no name of a package
+        if find_spec(package) is not None:  # found, never imported
+            return None
     return Finding(part, path, "missing", f"the package {package!r} is not installed")
 
 
 def _model(part: str, name: str) -> Finding:
     from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
 
     if Path(name).expanduser().is_dir():
         return Finding(part, name, "ok", "a local folder")
-    if isinstance(try_to_load_from_cache(name, "config.json"), str):
-        return Finding(part, name, "ok", "in the hub's cache on this machine")
+    try:
+        if isinstance(try_to_load_from_cache(name, "config.json"), str):
+            return Finding(part, name, "ok", "in the hub's cache on this machine")
+    except HFValidationError:
+        return Finding(part, name, "missing", "neither a folder on this machine nor a name that the hub could have")
     return Finding(part, name, "absent", "not on this machine: the first run fetches it from the hub (lf doctor --online)")
 
 

@@ -95,6 +95,14 @@ Promises, for texts like the validation rows:
   --max-error 0.05            column answered: true where the error stays under this, with 95 % confidence
 
   lf predict --run runs/quickstart/latest --data.predict texts.csv --llm-budget 0.2 --coverage 0.9
+
+Tables of any size, in bounded memory; a stopped run goes on (docs/scale.md; lf predict --engine local --help-all):
+  --engine local|ray          in this process, or in several, here or on the cluster that RAY_ADDRESS names; the same answers
+  --workers N                 processes of engine ray
+  --source TABLE              CSV, TSV, JSONL or Parquet: a file, a folder or a pattern; path, or URL such as s3://BUCKET/FOLDER
+  --out FOLDER                one Parquet file for every --rows_per_part rows; path or URL
+
+  lf predict --engine ray --workers 4 --run runs/quickstart/latest --source shards/ --on_missing mask --out predictions/
 """
 
 INIT = """\

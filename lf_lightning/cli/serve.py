@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib.util import find_spec
 
-import yaml
 from jsonargparse import ArgumentParser
 
 from lf_lightning.cli import configs, take_option
@@ -48,12 +47,8 @@ def _spelled(word: str) -> str:
 def _scorer(name: str) -> Scorer:
     """The scorer of a config as `lf score` has it; where its texts come from and go to is not read."""
     file = configs.find(name)
-    text = file.read_text(encoding="utf-8")
-    refuse_secrets(str(file), text)
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigurationError(f"--scorer {name!r}: {' '.join(str(error).split())[:200]}") from error
+    refuse_secrets(str(file), configs.text_of(file))
+    content = configs.tree_of(file)
     if not isinstance(content, dict) or "scorer" not in content:
         raise ConfigurationError(
             f"--scorer {name!r} has no scorer. Way out: a config as for lf score, with scorer: at its top."

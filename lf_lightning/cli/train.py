@@ -29,6 +29,7 @@ from lf_lightning.cli.quiet import quieten
 from lf_lightning.cli.secret_check import refuse_secrets
 from lf_lightning.errors import ConfigurationError
 from lf_lightning.systems.base import ClassifierModule
+from lf_lightning.systems.checkpoint_file import refuse_changed
 
 DEFAULT_MODEL = "lf_lightning.systems.fusion.FusionLightningModule"
 DEFAULT_DATA = "lf_lightning.data.ScoredTextDataModule"
@@ -176,6 +177,8 @@ class CommandLine(LightningCLI):
         arguments["ckpt_path"] = given
         arguments["weights_only"] = True  # a checkpoint is tensors and plain values: nothing in it may run
         self.checkpoint = Path(given) if given else None
+        if self.checkpoint is not None:
+            refuse_changed(self.checkpoint)
         if self.checkpoint is not None and self.subcommand != "fit" and isinstance(self.model, ClassifierModule):
             refuse_other_model(self.checkpoint, self.model, str(self.subcommand))
 
@@ -207,7 +210,11 @@ def test(argv: Sequence[str]) -> int:
 
 
 def predict(argv: Sequence[str]) -> int:
-    """`lf predict`."""
+    """`lf predict`; with `--engine`, tables of any size, part by part."""
+    if any(word.partition("=")[0] == "--engine" for word in argv):
+        from lf_lightning.cli.predict_parts import main
+
+        return main(argv)
     from lf_lightning.cli.asking import wishes_of  # brings the scorers along
 
     words, wishes = wishes_of(argv)
@@ -255,7 +262,7 @@ def _run_options(argv: Sequence[str]) -> tuple[RunOptions, list[str]]:
 def _run_folder(command: str, options: RunOptions, checkpoint: str | None) -> Path:
     rank = runs.process_rank()
     if rank is not None and runs.RUN_VARIABLE in os.environ:
-        return Path(os.environ[runs.RUN_VARIABLE])
+        return runs.open_existing(Path(os.environ[runs.RUN_VARIABLE]))
     if rank and options.run is None:
         raise ConfigurationError(
             f"process {rank} does not know the run folder. Way out: export {runs.RUN_VARIABLE}=FOLDER for all processes."

@@ -6,6 +6,8 @@ import csv
 import io
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pandas as pd
 
@@ -56,9 +58,19 @@ def parse_separated(content: str, separator: str, name: str) -> pd.DataFrame:
     return pd.DataFrame({column: pd.Series(list(cells), dtype=object) for column, cells in zip(header, columns, strict=True)})
 
 
-def _rows(lines: str, separator: str, name: str) -> list[list[str]]:
+@contextmanager
+def fields_of_any_length() -> Iterator[None]:
+    """Lets the csv module read cells of any length meanwhile; its limit is one for all threads."""
     with _limit:
         before = csv.field_size_limit(sys.maxsize)  # the default refuses texts over 128 KiB
+        try:
+            yield
+        finally:
+            csv.field_size_limit(before)
+
+
+def _rows(lines: str, separator: str, name: str) -> list[list[str]]:
+    with fields_of_any_length():
         try:
             return [row for row in csv.reader(io.StringIO(lines, newline="\n"), delimiter=separator, strict=True) if row]
         except csv.Error as error:
@@ -66,8 +78,6 @@ def _rows(lines: str, separator: str, name: str) -> list[list[str]]:
                 f"{name} is not valid with separator {separator!r}: {error}. A cell that contains quotes is quoted as a whole "
                 'and doubles them ("she said ""no"""). Way out: write the table with pandas or a csv library, or as JSONL.'
             ) from error
-        finally:
-            csv.field_size_limit(before)
 
 
 def _hide_bare_returns(content: str, stand_in: str) -> str:

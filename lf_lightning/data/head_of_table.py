@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from lf_lightning.data.csv_table import parse_separated
-from lf_lightning.data.tables import HUB, parse_jsonl, read_table
+from lf_lightning.data.tables import HUB, UNREADABLE_PARQUET, parse_jsonl, read_table
 from lf_lightning.errors import DataError
 from lf_lightning.packaged import locate
 
@@ -103,6 +103,6 @@ def _parquet(source: str, path: Path) -> Head:
                 if rows >= ROWS:
                     break
             table = pa.Table.from_batches(batches, file.schema_arrow).to_pandas().reset_index(drop=True)
-    except (OSError, ValueError, pa.ArrowException) as error:
+    except UNREADABLE_PARQUET as error:
         raise DataError(f"{path.name} cannot be read as Parquet: {' '.join(str(error).split())[:200]}.") from error
     return Head(source, table, whole=rows >= total)

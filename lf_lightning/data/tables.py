@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,14 @@ from typing import Any
 import pandas as pd
 
 from lf_lightning.data.csv_table import parse_separated
+from lf_lightning.data.locations import copied_here, is_url
 from lf_lightning.errors import ConfigurationError, DataError, MissingDependencyError
 from lf_lightning.packaged import locate
 
 HUB = "hf:"
+
+UNREADABLE_PARQUET = (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, MemoryError)
+"""What damage raises: pyarrow's own errors are among these, and pandas takes the notes that it left in a file at their word."""
 
 
 def read_table(source: str | pd.DataFrame, argument: str = "source") -> pd.DataFrame:
@@ -25,7 +30,8 @@ def read_table(source: str | pd.DataFrame, argument: str = "source") -> pd.DataF
     * a folder of `<label>/*.txt`, one text a file: columns `text`, `label`, `file`. UTF-8, else Latin-1;
     * a folder saved by `datasets`: its path, or `hf:FOLDER:SPLIT` where it holds several splits;
     * `hf:NAME:SPLIT` or `hf:NAME:CONFIG:SPLIT` of the Hugging Face hub; class numbers become their names;
-    * `package:NAME/PATH`: any of the files and folders above inside an installed package.
+    * `package:NAME/PATH`: any of the files and folders above inside an installed package;
+    * a URL that fsspec knows (`s3://`, `gs://`, `hf://`, `memory://`, `file://`) of one of the files above.
 
     Args:
         source: What to read.
@@ -34,10 +40,13 @@ def read_table(source: str | pd.DataFrame, argument: str = "source") -> pd.DataF
     Raises:
         ConfigurationError: There is no such file, the format is not known, or the hub cannot be reached.
         DataError: The file is there but cannot be read as its format.
-        MissingDependencyError: `datasets`, or the package of a `package:` name, is not installed.
+        MissingDependencyError: `datasets`, the package of a `package:` name, or the one behind a URL, is not installed.
     """
     if isinstance(source, pd.DataFrame):
         return source.reset_index(drop=True)
+    if is_url(source):
+        with copied_here(source, argument) as copy:
+            return read_table(str(copy), argument)
     if source.startswith(HUB):
         return _from_hub(source, argument)
     path = Path(locate(source))
@@ -61,7 +70,7 @@ def _content(path: Path) -> str:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{path.name} is not UTF-8 (byte {error.start}). Save it as UTF-8.") from error
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path.name} cannot be read: {error}.") from error
 
 
@@ -93,7 +102,7 @@ def parse_jsonl(content: str, name: str) -> pd.DataFrame:
             continue
         try:
             row = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # a whole number of too many digits is a plain ValueError
             raise DataError(f"{name}, line {number} is not JSON: {error}.") from error
         if not isinstance(row, dict):
             raise DataError(f"{name}, line {number} is not a JSON object but {type(row).__name__}.")
@@ -105,8 +114,8 @@ def parse_jsonl(content: str, name: str) -> pd.DataFrame:
 def _parquet(path: Path) -> pd.DataFrame:
     try:
         return pd.read_parquet(path).reset_index(drop=True)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path.name} cannot be read as Parquet: {error}.") from error
+    except UNREADABLE_PARQUET as error:
+        raise DataError(f"{path.name} cannot be read as Parquet: {' '.join(str(error).split())[:200]}.") from error
 
 
 _READERS: dict[str, Callable[[Path], pd.DataFrame]] = {

@@ -23,8 +23,11 @@ from lf_lightning.errors import ConfigurationError, DataError, LFError
 from lf_lightning.imports import check_class_paths
 from lf_lightning.results import ResultsManager
 from lf_lightning.systems.base import ClassifierModule
+from lf_lightning.systems.checkpoint_file import refuse_changed
 
 CONFIG = "config.yaml"
+
+_OF_A_DAMAGED_PICKLE = (LookupError, TypeError, AttributeError, AssertionError, MemoryError)
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ class FittedRun:
                 f"run={str(run)!r}: {str(config)!r}, which says how texts were read and cut, does not exist. Way out: leave "
                 "the checkpoint in its run folder; or load_from_checkpoint, and Predictor(module, tokenizer, max_length)."
             )
-        return cls(file, kept.get("hyper_parameters", {}), _read_config(config), _origin(kept, file))
+        return cls(file, _part(kept, file, "hyper_parameters"), _read_config(config), _origin(kept, file))
 
     @property
     def fingerprints(self) -> dict[str, str]:
@@ -131,15 +134,16 @@ class FittedRun:
 
         Raises:
             ConfigurationError: Its class, or a class in its arguments, is not of an allowed package or not of the right kind.
-            DataError: The weights do not fit the system.
+            DataError: The file is not as it was written, or its weights do not fit the system.
         """
         path = self.hyperparameters.get("_class_path") or (self.config.get("model") or {}).get("class_path")
         system = allowed_class(path, ClassifierModule, self.checkpoint)
+        refuse_changed(self.checkpoint)
         try:
             module: ClassifierModule = system.load_from_checkpoint(self.checkpoint, map_location="cpu")
         except LFError:
             raise
-        except (ArgumentError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        except (ArgumentError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
             told = " ".join(str(error).split())[:300]
             raise DataError(
                 f"{str(self.checkpoint)!r} does not fit {system.__name__}: {told}. Way out: fit it again."
@@ -195,7 +199,8 @@ def evened(text: str) -> str:
 def _plain_checkpoint(file: Path) -> dict[str, Any]:
     try:
         kept = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+    # The last five: opcodes of a damaged pickle, which torch takes at their word.
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, *_OF_A_DAMAGED_PICKLE) as error:
         raise DataError(
             f"{str(file)!r} is no checkpoint of tensors and plain values, and nothing in it was run: "
             f"{' '.join(str(error).split())[:200]} Way out: a checkpoint that lf fit wrote."
@@ -208,21 +213,33 @@ def _plain_checkpoint(file: Path) -> dict[str, Any]:
 def _read_config(file: Path) -> Mapping[str, Any]:
     try:
         config = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
         raise DataError(f"{str(file)!r} cannot be read: {' '.join(str(error).split())[:200]}") from error
-    if not isinstance(config, dict):
-        raise DataError(f"{str(file)!r} is no config of a run.")
-    return config
+    _part(config, file, "data", "init_args"), _part(config, file, "model")
+    found: Mapping[str, Any] = config
+    return found
+
+
+def _part(tree: Any, file: Path, *names: str) -> Mapping[str, Any]:
+    """The mapping under these names, empty where there is none.
+
+    Raises:
+        DataError: There is something else.
+    """
+    if tree is None:
+        return {}
+    if not isinstance(tree, Mapping):
+        raise DataError(f"{str(file)!r} is damaged, or no file of a run: a mapping is {str(tree)[:60]!r}.")
+    return _part(tree.get(names[0]), file, *names[1:]) if names else tree
 
 
 def _origin(kept: Mapping[str, Any], file: Path) -> dict[str, Any]:
-    callbacks = kept.get("callbacks", {})
-    figures = {"validation": dict(callbacks.get("LogMetrics", {}).get("validation", {}))}
+    figures = {"validation": dict(_part(kept, file, "callbacks", "LogMetrics", "validation"))}
     if file.name == "best.ckpt":  # of others no test is on record
         with suppress(LFError):
             figures["test"] = dict(ResultsManager(file.resolve().parent.parent).read().metrics.get("test", {}))
     return {
-        "fitted_on": dict(callbacks.get("RecordResults", {}).get("fitted_on", {})),
+        "fitted_on": dict(_part(kept, file, "callbacks", "RecordResults", "fitted_on")),
         "figures": {split: found for split, found in figures.items() if found},
     }
 

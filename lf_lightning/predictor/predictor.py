@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from typing import Any, Literal, cast
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, Protocol, cast, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -34,6 +34,24 @@ _CPU_TOKENS = 1024
 ScoresOf = str | os.PathLike[str] | ArrayLike | None
 """Folder of a score store (`package:` allowed), (n, M, K) probabilities in the order of `Predictor.scorers` with NaN where a
 scorer gave none, or None: the encoder decides alone."""
+
+
+@runtime_checkable
+class WritesReasons(Protocol):
+    """A system that can write a reason beside its answer."""
+
+    @property
+    def explains(self) -> bool:
+        """Whether it has learnt to."""
+        ...
+
+    def explained(self, batch: Batch) -> Outputs:
+        """Returns the outputs with `rationales`."""
+        ...
+
+    def rationale_texts(self, rationales: torch.Tensor) -> list[str]:
+        """Returns reasons in words."""
+        ...
 
 
 class Predictor:
@@ -173,11 +191,29 @@ class Predictor:
             texts: As for `predict_proba`.
             scores: As for `predict_proba`.
         """
-        outputs = self.outputs(texts, scores)
-        if not len(outputs.index):
-            decisions = np.zeros(outputs.labels.shape, dtype=np.int64)
-            return Opinion(np.zeros((0, len(self.labels))), decisions, np.zeros(0, dtype=np.bool_))
-        return judge_outputs(self.module, outputs, "predict").system
+        return self._judged(self.outputs(texts, scores))
+
+    def explain(self, texts: Sequence[str]) -> tuple[Opinion, list[str]]:
+        """Returns probabilities and decisions of n texts, and beside each the reason that the system writes for it.
+
+        In the layout `reason_label` the reason comes first and the label follows from it; in the others it is written
+        afterwards, for people.
+
+        Args:
+            texts: As for `predict_proba`.
+
+        Raises:
+            ConfigurationError: The system writes no reasons.
+        """
+        module = self.module
+        if not (isinstance(module, WritesReasons) and module.explains):
+            raise ConfigurationError(
+                f"explain: {type(module).__name__} has not learnt to write reasons. Way out: predict and predict_proba; or a "
+                "ReasoningLightningModule of another layout than label."
+            )
+        outputs = self._outputs_of(texts, None, module.explained)
+        reasons = [] if outputs.rationales is None else module.rationale_texts(outputs.rationales)
+        return self._judged(outputs), reasons
 
     def outputs(self, texts: Sequence[str], scores: ScoresOf = None) -> Outputs:
         """Returns the logits of n texts before calibration, the members' among them, on the CPU.
@@ -186,6 +222,15 @@ class Predictor:
             texts: As for `predict_proba`.
             scores: As for `predict_proba`.
         """
+        return self._outputs_of(texts, scores, self.module.outputs)
+
+    def _judged(self, outputs: Outputs) -> Opinion:
+        if not len(outputs.index):
+            decisions = np.zeros(outputs.labels.shape, dtype=np.int64)
+            return Opinion(np.zeros((0, len(self.labels))), decisions, np.zeros(0, dtype=np.bool_))
+        return judge_outputs(self.module, outputs, "predict").system
+
+    def _outputs_of(self, texts: Sequence[str], scores: ScoresOf, of: Callable[[Batch], Outputs]) -> Outputs:
         kept = self.texts_read(texts)
         members, scored = self._scores_of(kept, scores)
         many, k = self.task == "multilabel", len(self.labels)
@@ -198,7 +243,7 @@ class Predictor:
         rows = TokenizedRows(
             ids, offsets, nobody_knows, torch.from_numpy(members), torch.from_numpy(scored), 0 if pad is None else int(pad)
         )
-        return self._outputs_on(rows)
+        return self._outputs_on(rows, of)
 
     def texts_read(self, texts: Sequence[str]) -> list[str]:
         """Returns the n texts as the system reads them, and as their scores are kept: cut to `max_words`.
@@ -210,10 +255,11 @@ class Predictor:
         return texts_of(table, ["text"], self.max_words, "texts")
 
     @torch.inference_mode()
-    def _outputs_on(self, rows: TokenizedRows) -> Outputs:
+    def _outputs_on(self, rows: TokenizedRows, of: Callable[[Batch], Outputs]) -> Outputs:
         order = evaluation_order(rows.lengths, np.arange(len(rows)))
         logits = torch.empty(len(rows), len(self.labels))
         members: dict[str, torch.Tensor] = {}
+        reasons: torch.Tensor | None = None
         start = 0
         while start < len(order):
             size = self.batch_size
@@ -223,11 +269,15 @@ class Predictor:
             start += size
             moved = cast("Batch", {name: tensor.to(self.device) for name, tensor in cast("dict[str, Any]", batch).items()})
             with torch.autocast(self.device.type, _LOW[self.dtype], enabled=self.dtype != "float32"):
-                out = self.module.outputs(moved)
+                out = of(moved)
             logits[batch["index"]] = out.logits.float().cpu()
             for name, said in out.members.items():
                 members.setdefault(name, torch.empty_like(logits))[batch["index"]] = said.float().cpu()
-        return Outputs(torch.arange(len(rows)), logits, rows.labels, members)
+            if out.rationales is not None:
+                if reasons is None:
+                    reasons = out.rationales.new_full((len(rows), out.rationales.shape[1]), -1, device="cpu")
+                reasons[batch["index"]] = out.rationales.cpu()
+        return Outputs(torch.arange(len(rows)), logits, rows.labels, members, reasons)
 
     def _scores_of(self, texts: list[str], scores: ScoresOf) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """(n, M, K) and (n, M) bool, as in `Batch`."""

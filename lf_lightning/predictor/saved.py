@@ -84,7 +84,7 @@ class SavedModel:
                 "Way out: save the model again, or install the release that saved it."
             )
         for name, kind in _KINDS.items():
-            if not isinstance(card.get(name), kind):
+            if name not in card or not isinstance(card[name], kind):
                 raise DataError(
                     f"{str(path / CARD)!r}: {name!r} is {str(card.get(name))[:80]!r}. Way out: save the model again."
                 )

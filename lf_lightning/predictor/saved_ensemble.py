@@ -1,6 +1,7 @@
 """A saved ensemble: one folder with its members in it, and nothing in it that runs.
 
-ensemble.json          the rule and the calibrator (class, arguments), labels, names of the members, figures; written last
+ensemble.json          the rule and the calibrator (class, arguments), labels, names of the members, figures, and the
+                       SHA-256 of the file below; written last
 ensemble.safetensors   what they were fitted to, and the keys of the texts of that fit
 members/0, 1, ...      folders that the members' own `save` wrote: predictors, or ensembles again
 """
@@ -13,13 +14,14 @@ import secrets
 import shutil
 from collections.abc import Callable, Mapping
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save_file
 
 import lf_lightning
 from lf_lightning.calibration import Calibrator
@@ -86,7 +88,7 @@ def save(ensemble: Ensemble, folder: str | os.PathLike[str]) -> None:
         "figures": ensemble.figures,
     }
     try:
-        text = json.dumps(card, indent=1, allow_nan=False)
+        json.dumps(card, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"rule, calibrator: an argument is no plain value ({error}).") from error
     parts = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
@@ -98,7 +100,8 @@ def save(ensemble: Ensemble, folder: str | os.PathLike[str]) -> None:
         state = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in ensemble.modules().state_dict().items()}
         keys = np.frombuffer(b"".join(sorted(ensemble.fitted_keys)), dtype=np.uint8).reshape(-1, KEY_BYTES).copy()
         save_file({**state, "fitted_keys": torch.from_numpy(keys)}, parts / WEIGHTS)
-        (parts / CARD).write_text(text + "\n", encoding="utf-8")
+        card["sha256"] = sha256((parts / WEIGHTS).read_bytes()).hexdigest()
+        (parts / CARD).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
         parts.replace(target)
     except OSError as error:
         raise ConfigurationError(f"folder={str(folder)!r} cannot be written: {error}. Way out: another folder.") from error
@@ -121,7 +124,10 @@ def _load(folder: Path, batch_size: int, dtype: DType, device: str) -> Ensemble:
         _check_order(ensemble, card, folder)
         if (folder / WEIGHTS).stat().st_size > MAX_WEIGHTS:
             raise DataError(f"{str(folder / WEIGHTS)!r} is larger than any ensemble's, so it was not read.")
-        state = load_file(folder / WEIGHTS)
+        content = (folder / WEIGHTS).read_bytes()
+        if sha256(content).hexdigest() != card["sha256"]:
+            raise DataError(f"{str(folder / WEIGHTS)!r} is not the file that was saved. Way out: save the ensemble again.")
+        state = load(content)
         keys = state.pop("fitted_keys").numpy()
         ensemble.modules().load_state_dict(state)
         ensemble.is_fitted, ensemble.figures = card["fitted"], card["figures"]
@@ -143,6 +149,7 @@ _KINDS: dict[str, type[Any]] = {
     "task": str,
     "names": list,
     "figures": dict,
+    "sha256": str,
 }
 
 

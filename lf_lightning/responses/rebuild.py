@@ -114,16 +114,22 @@ def _lenient(path: Path) -> sqlite3.Connection:
 
 
 def _mend_first_page(damaged: Path, new: Path) -> None:
-    """Gives a file whose first page is unreadable that of a new file, which has the same tables at the same places."""
-    with suppress(*UNREADABLE), closing(_lenient(damaged)) as connection:
-        if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-            return
+    """Gives a file whose first page names other tables, or none, that of a new file: they lie at the same places."""
+    if _tables(damaged) == _tables(new):
+        return
     pages = damaged.stat().st_size // PAGE_BYTES
     first = bytearray(new.read_bytes()[:PAGE_BYTES])
     first[28:32] = pages.to_bytes(4, "big")
     if pages:
         with damaged.open("r+b") as file:
             file.write(first)
+
+
+def _tables(path: Path) -> list[Row] | None:
+    """Names, places and statements of tables and indices, None where they cannot be read."""
+    with suppress(*UNREADABLE), closing(_lenient(path)) as connection:
+        return connection.execute("SELECT type, name, tbl_name, rootpage, sql FROM sqlite_master ORDER BY name").fetchall()
+    return None
 
 
 def _remove(path: Path, *, but_the_file: bool = False) -> None:

@@ -111,6 +111,8 @@ def _of_frame(frame: pd.DataFrame, record: RunRecord, names: Sequence[str]) -> P
 
     truth = decided("label")
     flags = cells("labelled")
+    if flags is not None and (strange := {str(flag) for flag in flags} - {"True", "False"}):
+        raise ValueError(f"{sorted(strange)[0]!r} in the column 'labelled' is neither True nor False")
     labelled = (
         np.array([str(flag) == "True" for flag in flags])
         if flags is not None
@@ -126,6 +128,13 @@ def _of_frame(frame: pd.DataFrame, record: RunRecord, names: Sequence[str]) -> P
     decisions = {name: decided(decision_column(name)) for name in names if encodable(decision_column(name)) in frame}
     for name in decisions.keys() & found.keys() if truth.ndim == 2 else ():
         decisions[name][np.isnan(found[name]).any(1)] = -1
+    if SYSTEM not in decisions or SYSTEM not in found:
+        raise ValueError("a column with what the system said is missing")
+    for name, p in found.items():
+        if (bad := ~((p >= 0) & (p <= 1)).all(1) & ~np.isnan(p).all(1)).any():
+            raise ValueError(f"{name} gives row {frame['row'].iloc[int(bad.argmax())]} what are no probabilities")
+    if truth.ndim == 1 and (labelled & ((truth < 0) | (decisions[SYSTEM] < 0))).any():
+        raise ValueError("a labelled row has no label, or no decision")
     reasons = {name: cells(rationale_column(name)) for name in names}
     texts = cells("text")
     return Predictions(

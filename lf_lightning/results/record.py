@@ -11,6 +11,7 @@ from typing import Any
 
 from lf_lightning.errors import ConfigurationError, DataError
 from lf_lightning.results.files import atomic_file
+from lf_lightning.results.record_check import misfit
 
 SCHEMA = 2
 """Version of the record's layout; a record of a greater one is refused, missing fields of a smaller one take their defaults."""
@@ -124,15 +125,18 @@ def read_record(folder: Path) -> RunRecord:
         values = json.loads(path.read_bytes())
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}. Way out: lf test writes it at its end.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is damaged: {error}. Way out: lf test on that run writes it anew.") from error
     schema = values.get("schema") if isinstance(values, Mapping) else None
-    if not isinstance(schema, int):
+    if not isinstance(schema, int) or isinstance(schema, bool):
         raise DataError(f"{path} is no run record: it has no `schema`. Way out: lf test on that run writes one.")
     if schema > SCHEMA:
         raise DataError(f"{path} has schema {schema}, this version reads up to {SCHEMA}. Way out: a newer lf-lightning.")
+    known = {name: value for name, value in values.items() if name in _KNOWN}
     try:
-        return RunRecord(**{name: value for name, value in values.items() if name in _KNOWN})
+        if problem := misfit(known):
+            raise TypeError(problem)
+        return RunRecord(**known)
     except TypeError as error:
         raise DataError(f"{path} is damaged: {error}. Way out: lf test on that run writes it anew.") from error
 

@@ -85,6 +85,9 @@ class ClassifierModule(LightningModule, ABC):
         """Returns rows (those of validation among them) with opinions not fitted on them, for calibrators; None: validation."""
         return None
 
+    def fit_references(self, outputs: Outputs) -> None:
+        """Called with the validation rows before calibrators are fitted on them; nothing unless a system fits more."""
+
     def begin_phase(self, position: int, phase: Phase) -> None:
         """Called once at the start of each phase, with the weights as the phase before it left them."""
 

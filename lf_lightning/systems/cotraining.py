@@ -12,6 +12,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  (the name that PyTorch's own documentation uses)
+from torch.optim import AdamW
 
 from lf_lightning.calibration import BetaCalibration, Calibrator
 from lf_lightning.contract import Batch, Outputs, Phase, Split, Task
@@ -364,6 +365,13 @@ class CoTrainingLightningModule(ClassifierModule):
         """Fits nothing: the mean of the nets has no weights."""
 
     # ---- optimisation
+
+    def configure_optimizers(self) -> AdamW:
+        """As the base, fused also under autocast: what clips here is not Lightning's MixedPrecision, which refuses it."""
+        optimizer = super().configure_optimizers()
+        for group in optimizer.param_groups:  # as an option of groups, it leaves unscaling float16 gradients to Lightning
+            group["fused"] = group["fused"] or self.device.type in ("cpu", "cuda")
+        return optimizer
 
     def configure_gradient_clipping(
         self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None

@@ -267,27 +267,25 @@ class ReasoningLightningModule(ClassifierModule):
 
     def test_step(self, batch: Batch, batch_idx: int) -> Outputs:  # type: ignore[override]
         """Returns the outputs, with reasons if `explain`."""
-        return self._explained(batch)
+        return self.explained(batch) if self.explain and self.explains else self.outputs(batch)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Outputs:
         """As `test_step`."""
-        return self._explained(batch)
-
-    def rationale_texts(self, rationales: Tensor) -> list[str]:
-        """Returns reasons (n, T) in words."""
-        rows = [[token for token in row if token >= 0] for row in rationales.tolist()]
-        return [" ".join(text.split()) for text in self.tokenizer.batch_decode(rows, skip_special_tokens=True)]
+        return self.explained(batch) if self.explain and self.explains else self.outputs(batch)
 
     @property
-    def tokenizer(self) -> Any:
-        """The model's tokenizer, loaded when it is first needed."""
-        if self._tokenizer is None:
-            self._tokenizer = load_causal_tokenizer(self.hparams["encoder"])
-        return self._tokenizer
+    def explains(self) -> bool:
+        """Whether the layout has learnt to write reasons."""
+        return self.layout != "label"
 
-    def _explained(self, batch: Batch) -> Outputs:
+    def explained(self, batch: Batch) -> Outputs:
+        """Returns the outputs with a reason for each row: the one that decided, or one written after the decision.
+
+        Args:
+            batch: B rows; the layout is not `label`.
+        """
         found = self.outputs(batch)
-        if not self.explain or self.layout in ("label", "reason_label"):
+        if self.layout == "reason_label":
             return found
         prefixes = self._texts(batch)
         if self.layout == "label_reason":
@@ -300,6 +298,18 @@ class ReasoningLightningModule(ClassifierModule):
         written = self._write([[*prefix, *self.pieces.reason_cue] for prefix in prefixes], 1)
         found.rationales = self._padded([drawn[0] for drawn in written])
         return found
+
+    def rationale_texts(self, rationales: Tensor) -> list[str]:
+        """Returns reasons (n, T) in words."""
+        rows = [[token for token in row if token >= 0] for row in rationales.tolist()]
+        return [" ".join(text.split()) for text in self.tokenizer.batch_decode(rows, skip_special_tokens=True)]
+
+    @property
+    def tokenizer(self) -> Any:
+        """The model's tokenizer, loaded when it is first needed."""
+        if self._tokenizer is None:
+            self._tokenizer = load_causal_tokenizer(self.hparams["encoder"])
+        return self._tokenizer
 
     def _write(self, prefixes: list[list[int]], samples: int) -> list[list[list[int]]]:
         self._check_length(max(map(len, prefixes)) + self.max_reason_tokens)

@@ -20,6 +20,7 @@ from lf_lightning.errors import ConfigurationError
 from lf_lightning.predictor import Predictor
 from lf_lightning.systems import ReasoningLightningModule
 from lf_lightning.systems.rationales import Pieces, collate, sequences
+from tests.reasoning.conftest import LABELS
 from tests.reasoning.parts import data_of, fit, model_of, state_of, trainer_of
 from tests.systems.parts import differing
 
@@ -125,11 +126,21 @@ def test_it_learns_answers_and_explains(layout: str, world: Path, lm: str, tmp_p
     assert outputs.logits.shape == (33, 3)
     table = pd.read_csv(tmp_path / "predictions_test.csv")
     assert (table["predicted"] == table["label"]).mean() > 0.7
+    predictor = Predictor(module, lm, 64, device="cpu")
+    texts = pd.read_csv(world / "test.csv")["text"].tolist()
     if layout == "label":
         assert "rationale_system" not in table
+        with pytest.raises(ConfigurationError, match="has not learnt to write reasons"):
+            predictor.explain(texts)
     else:
         assert table["rationale_system"].str.startswith("it speaks of").mean() > 0.8
         assert module._reasons == []
+        opinion, reasons = predictor.explain(texts)
+        assert reasons == table["rationale_system"].tolist()
+        assert [LABELS[k] for k in opinion.decisions] == table["predicted"].tolist()
+        np.testing.assert_allclose(opinion.probabilities[:, 1], table["p_science"], rtol=1e-4)
+        nothing, none = predictor.explain([])
+        assert (nothing.probabilities.shape, none) == ((0, 3), [])
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -229,6 +229,21 @@ def test_one_optimizer_on_the_sum_is_two_optimizers(world: Path, tmp_path: Path)
     assert watch.steps == 12
 
 
+def test_clipped_bf16_training_takes_fused_steps(world: Path, tmp_path: Path) -> None:
+    told = fit_pair(
+        world,
+        tmp_path,
+        weights_epochs=0,
+        cotrain_epochs=1,
+        finetune_epochs=0,
+        weighting=Uniform,
+        trainer={"gradient_clip_val": 0.5, "precision": "bf16-mixed"},
+    )
+    (optimizer,) = told.trainer.optimizers
+    assert all(group["fused"] for group in optimizer.param_groups)
+    assert {float(state["step"]) for state in optimizer.state.values()} == {told.trainer.global_step}
+
+
 def test_one_batch_can_be_overfitted(world: Path, tmp_path: Path) -> None:
     class LastLoss(Callback):
         def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, *_: Any) -> None:

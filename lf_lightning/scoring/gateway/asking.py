@@ -7,6 +7,7 @@ import time
 from asyncio import AbstractEventLoop
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from copy import deepcopy
 from dataclasses import dataclass
 from math import isfinite
 from random import Random
@@ -212,7 +213,8 @@ class Asking:
             raise
 
     async def _send(self, item: Item) -> Sent:
-        task = asyncio.create_task(self._provider.send(item.request, self._timeout))
+        # A copy: whatever a provider or its SDK does to a request, its key stays the one that it was claimed under.
+        task = asyncio.create_task(self._provider.send(deepcopy(item.request), self._timeout))
         self._sending.add(task)
         try:
             return await asyncio.wait_for(task, self._timeout + _GUARD)

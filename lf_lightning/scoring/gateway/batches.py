@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from copy import deepcopy
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -113,7 +114,7 @@ class Batching:
                 self._answers.failures[item.key] = Failure(
                     "unavailable", "another process asks it. Way out: the same command again."
                 )
-        for part in self._interface.split({key: self._items[key].request for key in granted}):
+        for part in self._interface.split({key: deepcopy(self._items[key].request) for key in granted}):
             attempts = [granted.pop(key) for key in part]
             try:
                 await self._submit(part, attempts)
