@@ -361,9 +361,6 @@ class CoTrainingLightningModule(ClassifierModule):
         vectors: Tensor = self.net(k).encoder(batch["input_ids"][rows], batch["attention_mask"][rows])
         return vectors
 
-    def fit_references(self, outputs: Outputs) -> None:
-        """Fits nothing: the mean of the nets has no weights."""
-
     # ---- optimisation
 
     def configure_optimizers(self) -> AdamW:

@@ -161,9 +161,6 @@ class ReasoningLightningModule(ClassifierModule):
         """Returns the model, as `model` or, with frozen weights, as `adapters`."""
         return {self.group: (self.model, self.lr)}
 
-    def fit_references(self, outputs: Outputs) -> None:
-        """Does nothing: there are no members."""
-
     def on_fit_start(self) -> None:
         """Takes in the reasons of the train rows.
 
