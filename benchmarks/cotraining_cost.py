@@ -133,7 +133,8 @@ def main() -> None:
         f"History and weights add {100 * figures['extra_time']:.1f} % to the time of training two nets, "  # type: ignore[operator]
         f"and {memory(10**6, 2):.0f} bytes a row and net at 1,000,000 rows."
     )
-    record.write(options.out, claim, figures, "python -m benchmarks.cotraining_cost", [0])
+    command = f"python -m benchmarks.cotraining_cost --epochs {options.epochs} --batches {options.batches}"
+    record.write(options.out, claim, figures, command, [0])
 
 
 if __name__ == "__main__":

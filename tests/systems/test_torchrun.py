@@ -63,7 +63,7 @@ def test_a_fit_and_a_test_by_torchrun(world: Path, tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["two"]
     run([*torchrun, *test[1:]], tmp_path, folder)
     metrics, predictions = measured(tmp_path)
-    run([sys.executable, "-m", "lf_lightning", *alone[1:], "--trainer.devices", "1"], tmp_path, folder)
+    run([sys.executable, "-m", "lf_lightning", *alone[1:]], tmp_path, folder)
     expected, of_one = measured(tmp_path)
     assert len(predictions) == 67
     assert metrics.keys() == expected.keys()
