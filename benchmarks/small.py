@@ -47,19 +47,19 @@ class Small(NamedTuple):
 
 
 BENCHMARKS = (
-    Small("startup", "--turns 2", minutes=3),
+    Small("startup", "--turns 1", minutes=3),
     Small("store_join", "--rows 3000 10000 30000"),
     Small("scaling", "--small", _NEWS),
     Small("quickstart", "--seeds 0 1", _NEWS),
     Small("fusion_low_data", "--cells bbc_8 --seeds 0 1", (*_NEWS, *_REVIEWS), 5),
     Small("peers", "--cells bbc_news_8 --peers zero_shot tfidf stacking fusion --seeds 0 1", (*_NEWS, *_REVIEWS)),
     Small("prediction", "--rounds 2", (*_NEWS, *_REVIEWS, "onnx", "onnxscript", "onnxruntime")),
-    Small("throughput", "--batches 4 --rounds 2 --seeds 0", (*_NEWS, "accelerate")),
-    Small("serving", "--turn 3 --turns 2", (*_NEWS, "fastapi", "uvicorn", "prometheus_client")),
+    Small("throughput", "--batches 3 --rounds 1 --seeds 0", (*_NEWS, "accelerate")),
+    Small("serving", "--turn 2 --turns 2", (*_NEWS, "fastapi", "uvicorn", "prometheus_client")),
     Small("gateway", "--requests 300 --rate 50 --seconds 5 --cached 2000", ("openai",)),
     Small("injection", "--carriers 1", _LLM),
     Small("cotraining_cost", "--epochs 1 --batches 3", _NEWS),
-    Small("cotraining_noise", "--rates 0.4 --seeds 0 1 --methods co-training 'weights = 1' --steps 12 20 6", _NEWS, 6),
+    Small("cotraining_noise", "--rates 0.4 --seeds 0 1 --methods co-training 'weights = 1' --steps 6 10 3", _NEWS, 6),
     Small("real_server", "--texts 20", (*_NEWS, *_LLM, "openai", "llama_cpp", "uvicorn", "starlette_context")),
     Small("fusion_llm_labels", "--sets kaikoura --seeds 0", _NEWS, 60, True),
     Small("deferral", "--sets kaikoura --seeds 0", _NEWS, 10, True),
@@ -147,4 +147,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what runs is stopped, too
     sys.exit(main())
