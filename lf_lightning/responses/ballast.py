@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import threading
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 from lf_lightning.errors import ResponseCacheError
+from lf_lightning.responses.database import DiskFullError
+
+T = TypeVar("T")
 
 FILE = "ballast"
 BYTES = 8 * 2**20
@@ -28,6 +36,9 @@ def ensure(folder: Path) -> None:
             return
     temporary = folder / f"{FILE}.{os.getpid()}-{threading.get_ident()}.tmp"
     try:
+        # Half a file, until it is found not to fit, would take the room of replies that are being written.
+        if shutil.disk_usage(folder).free < BYTES + _BLOCK:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         with temporary.open("wb") as file:
             for _ in range(0, BYTES, _BLOCK):
                 # Random, so that no file system stores it in less room than it says.
@@ -44,10 +55,23 @@ def ensure(folder: Path) -> None:
         ) from error
 
 
-def release(folder: Path) -> bool:
-    """Gives the room back and returns whether there was any."""
-    try:
-        (folder / FILE).unlink()
-    except OSError:
-        return False
-    return True
+def write_paid(folder: Path, write: Callable[[], T]) -> T:
+    """Writes what was paid for, on a full disk in the room of the file; the ledger then grants nothing until there is more.
+
+    It tries for two seconds, as another thread may give the room free, or be making the file where free space is not told.
+
+    Args:
+        folder: Of the file.
+        write: Writes all or nothing.
+
+    Raises:
+        DiskFullError: There is still no room.
+    """
+    for wait in (0.0, 0.1, 0.3, 0.6, 1.0):
+        try:
+            return write()
+        except DiskFullError:
+            with suppress(OSError):
+                (folder / FILE).unlink()
+            time.sleep(wait)
+    return write()

@@ -25,7 +25,7 @@ from lf_lightning.errors import ConfigurationError
 from lf_lightning.responses import ballast
 from lf_lightning.responses.accounts import Attempt, Batch, Claim, Column, Granted, Held, OverBudget, Spending, State
 from lf_lightning.responses.base import Damage, ResponseCache
-from lf_lightning.responses.database import DamagedError, Database, DiskFullError
+from lf_lightning.responses.database import DamagedError, Database
 from lf_lightning.responses.ledger_layout import FILE, LAYOUT
 from lf_lightning.responses.rebuild import rebuild
 
@@ -250,14 +250,11 @@ class Ledger:
         self._database.close()
 
     def _write(self, statement: str, values: tuple[object, ...] | Mapping[str, object]) -> int:
-        try:
+        def write() -> int:
             with self._database.transaction(durable=False) as connection:
                 return connection.execute(statement, values).rowcount
-        except DiskFullError:
-            if not ballast.release(self.folder):
-                raise
-        with self._database.transaction(durable=False) as connection:
-            return connection.execute(statement, values).rowcount
+
+        return ballast.write_paid(self.folder, write)
 
 
 def _decide(

@@ -12,7 +12,7 @@ from pathlib import Path
 from lf_lightning.errors import ResponseCacheError
 from lf_lightning.responses import ballast
 from lf_lightning.responses.base import Damage, Response, ResponseCache
-from lf_lightning.responses.database import DamagedError, Database, DiskFullError, Layout
+from lf_lightning.responses.database import DamagedError, Database, Layout
 from lf_lightning.responses.rebuild import rebuild
 from lf_lightning.responses.rows import seal, unseal
 from lf_lightning.responses.together import Together
@@ -45,7 +45,7 @@ class SQLiteResponses(ResponseCache):
     def __init__(self, folder: str = "responses") -> None:
         self.folder = Path(folder)
         self._database = Database(self.folder / FILE, LAYOUT)
-        self._put = Together(self._write_or_make_room, self._database)
+        self._put = Together(self._write_paid, self._database)
 
     def get(self, keys: Sequence[str]) -> dict[str, Response]:
         """Returns the responses that are there, by key; see `ResponseCache.get`."""
@@ -121,14 +121,8 @@ class SQLiteResponses(ResponseCache):
                 connection.executemany("DELETE FROM responses WHERE key = ?", bad)
                 connection.executemany("INSERT OR IGNORE INTO responses VALUES (?, ?)", part)
 
-    def _write_or_make_room(self, lines: Sequence[Line]) -> None:
-        try:
-            self._write(lines)
-        except DiskFullError:
-            # These replies were paid for. The ledger grants nothing more until there is room for the ballast again.
-            if not ballast.release(self.folder):
-                raise
-            self._write(lines)
+    def _write_paid(self, lines: Sequence[Line]) -> None:
+        ballast.write_paid(self.folder, lambda: self._write(lines))
 
     def _delete_unsound(self) -> int:
         # Inside one transaction, because the number of a row that another process replaces may be given again.

@@ -43,6 +43,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, topic_table: TableF
 
 @pytest.mark.usefixtures("project")
 def test_fit_test_validate_predict_fill_one_folder(capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "lightning.pytorch")  # other tests silence it
     assert cli.main(["fit", "--config", "tiny.yaml"]) == 0
     (run,) = runs.listed(Path("runs"), "tiny")
     assert cli.main(["test", "--config", "tiny.yaml", "--ckpt_path", "best"]) == 0
