@@ -22,7 +22,7 @@ $(VENV)/.quickstart: $(BIN)/python $(PROJECT_FILES)
 
 $(VENV)/.dev: $(BIN)/python $(PROJECT_FILES)
 	$(PIP) -e ".[dev,quickstart]"
-	@touch $@ $(VENV)/.quickstart
+	@touch $@ $(VENV)/.quickstart $(VENV)/.docs
 
 $(VENV)/.docs: $(BIN)/python $(PROJECT_FILES)
 	$(PIP) -e ".[docs]"
