@@ -96,7 +96,8 @@ def cell_of(event: str, size: int, subset: int, method: str, options: argparse.N
     if method == "self-training":
         return self_training(data, options.encoder)
     names = {name: number for number, name in enumerate(data.labels)}
-    truth = pd.read_csv(options.data / where / "train.csv", usecols=["label"])["label"].map(names).to_numpy()
+    labels = pd.read_csv(options.data / where / "train.csv", usecols=["label"])["label"]
+    truth = np.array([names[label] for label in labels], dtype=np.int64)
     labelled = data_of(*rows, pool=False) if method == "co-training" else None
     return fit_cell(data, method, options, subset, truth, labelled)
 
@@ -121,8 +122,8 @@ def write_record(cells: Path, options: argparse.Namespace) -> None:
     """Writes the tables of all finished cells."""
     found: dict[tuple[str, int, int], dict[str, dict[str, Any]]] = {}
     for path in sorted(cells.glob("*.json")):
-        event, size, subset, method = path.stem.split("_", 3)  # names of events have no underscore
-        found.setdefault((event, int(size), int(subset)), {})[method.replace("_", " ")] = json.loads(path.read_text())
+        event, count, number, method = path.stem.split("_", 3)  # names of events have no underscore
+        found.setdefault((event, int(count), int(number)), {})[method.replace("_", " ")] = json.loads(path.read_text())
     sizes = sorted({size for _, size, _ in found}, reverse=True)
     tables = {}
     for size in sizes:

@@ -83,7 +83,7 @@ def arguments_of(method: str, steps: Sequence[int], gold: int, pool: int, longes
     if method == "LLM then gold":
         return {**plain, **after, "nets": 1}
     weighting = WEIGHTED[method]
-    told = getattr(weighting, "func", weighting)
+    told: Any = getattr(weighting, "func", weighting)
     if not (told.needs_history or told.needs_probabilities) or told is SmallLoss:  # nothing follows from a phase of weights
         return {**after, "weighting": weighting, "weights_epochs": 0}
     record = min(longest, epochs(first, gold))

@@ -20,7 +20,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from benchmarks import record
-from benchmarks.cotraining import ENCODER
+from benchmarks.cotraining_cell import ENCODER
 from benchmarks.cotraining_noise import data_of, noisy_store
 from benchmarks.turns import Turns, take_turns
 from lf_lightning.contract import Batch

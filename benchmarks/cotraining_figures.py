@@ -96,7 +96,7 @@ def areas_of(cells: Cells) -> dict[str, dict[str, float]]:
 
 
 def resampled(
-    cells: Cells, every: Sequence[Mapping[str, Sequence[int]]], names: Sequence[str], resamples: int = 1000
+    cells: Cells, every: Sequence[Mapping[str, Sequence[int] | NDArray[np.int64]]], names: Sequence[str], resamples: int = 1000
 ) -> dict[str, dict[str, NDArray[np.float64]]]:
     """Returns each row's mean figures over cells (1 + resamples,): first as they are, then of resamples.
 

@@ -44,7 +44,8 @@ def vectors_of(
     data.setup("fit")
     data.setup("test")
     model = TextEncoder(encoder, frozen_layers=-1).eval()
-    vectors, labels = {}, {}
+    vectors: dict[str, NDArray[np.float32]] = {}
+    labels: dict[str, NDArray[np.int64]] = {}
     for split in SPLITS:
         out = np.zeros((data.number_of_rows(split), model.dim), dtype=np.float32)
         for batch in data.rows_dataloader(split):

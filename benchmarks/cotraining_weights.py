@@ -91,7 +91,8 @@ class Pairs:
 
     def probabilities(self, split: str) -> Tensor:
         """Returns (replicates, 2, n, K)."""
-        return (self.vectors[split] @ self.weight.transpose(-1, -2)).softmax(-1)
+        p: Tensor = (self.vectors[split] @ self.weight.transpose(-1, -2)).softmax(-1)
+        return p
 
     def learn(
         self,
@@ -118,7 +119,7 @@ class Pairs:
         for epoch in range(epochs):
             weights = counts(epoch)
             order = torch.rand(chosen.shape, generator=self.draw).argsort(1)
-            for batch in chosen.gather(1, order).split(BATCH, 1):
+            for batch in torch.split(chosen.gather(1, order), BATCH, 1):
                 step += 1
                 gradient = self._gradient(batch, self.rows.taught[here, batch], weights[here, batch])
                 first.lerp_(gradient, 0.1)
@@ -134,7 +135,7 @@ class Pairs:
         p = (x.unsqueeze(1) @ self.weight.transpose(-1, -2)).softmax(-1)
         p.scatter_add_(-1, labels[:, None, :, None].expand(-1, 2, -1, 1), -torch.ones(*p.shape[:-1], 1))
         slopes = p * counts.transpose(1, 2).unsqueeze(-1) / batch.shape[1]
-        gradient = slopes.transpose(-1, -2) @ x.unsqueeze(1)
+        gradient: Tensor = slopes.transpose(-1, -2) @ x.unsqueeze(1)
         norm = gradient.square().sum((-1, -2), keepdim=True).sqrt()
         return gradient / norm.clamp(min=1.0)
 

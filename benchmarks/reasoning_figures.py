@@ -104,7 +104,7 @@ def interval(values: NDArray[Any], resamples: int = 1000) -> dict[str, float]:
 
 def right(cell: Cell) -> NDArray[np.float64]:
     """Returns 1 for each test row that is decided right, else 0."""
-    return (np.array(cell["decisions"]) == np.array(cell["labels"])).astype(float)
+    return np.asarray(np.array(cell["decisions"]) == np.array(cell["labels"]), dtype=np.float64)
 
 
 def evened(cell: Cell) -> NDArray[np.float64]:

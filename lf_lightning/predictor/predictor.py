@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, Protocol, cast, runtime_checkable
+from typing import Any, Literal, cast
 
 import numpy as np
 import pandas as pd
@@ -26,6 +26,7 @@ from lf_lightning.scoring.models import device_of
 from lf_lightning.store import ScorerCard, Status
 from lf_lightning.store.checks import checked_rows
 from lf_lightning.systems.base import ClassifierModule
+from lf_lightning.systems.rationales import WritesReasons
 
 DType = Literal["float32", "bfloat16", "float16"]
 _LOW = {"float32": torch.bfloat16, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -34,24 +35,6 @@ _CPU_TOKENS = 1024
 ScoresOf = str | os.PathLike[str] | ArrayLike | None
 """Folder of a score store (`package:` allowed), (n, M, K) probabilities in the order of `Predictor.scorers` with NaN where a
 scorer gave none, or None: the encoder decides alone."""
-
-
-@runtime_checkable
-class WritesReasons(Protocol):
-    """A system that can write a reason beside its answer."""
-
-    @property
-    def explains(self) -> bool:
-        """Whether it has learnt to."""
-        ...
-
-    def explained(self, batch: Batch) -> Outputs:
-        """Returns the outputs with `rationales`."""
-        ...
-
-    def rationale_texts(self, rationales: torch.Tensor) -> list[str]:
-        """Returns reasons in words."""
-        ...
 
 
 class Predictor:

@@ -3,16 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from lf_lightning.contract import Batch, Outputs
 from lf_lightning.errors import ConfigurationError
 from lf_lightning.generation import left_padded
 
 Layout = Literal["label", "reason_label", "label_reason", "multitask"]
 """What is learnt to be written behind the text."""
+
+
+@runtime_checkable
+class WritesReasons(Protocol):
+    """A system that can write a reason beside its answer."""
+
+    @property
+    def explains(self) -> bool:
+        """Whether it has learnt to."""
+        ...
+
+    def explained(self, batch: Batch) -> Outputs:
+        """Returns the outputs with `rationales`."""
+        ...
+
+    def rationale_texts(self, rationales: torch.Tensor) -> list[str]:
+        """Returns reasons in words."""
+        ...
 
 
 class Pieces(NamedTuple):
