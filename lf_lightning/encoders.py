@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
+from transformers.utils import logging as transformers_logging
 
 from lf_lightning.errors import ConfigurationError
 from lf_lightning.pretrained import load_pretrained
@@ -107,7 +110,15 @@ class TextEncoder(nn.Module):
 def _load(name: str, config: Mapping[str, Any] | None) -> PreTrainedModel:
     model: PreTrainedModel
     if config is None:
-        model = load_pretrained(AutoModel, name, argument="encoder", dtype=torch.float32)
+        with _no_load_report():
+            model, found = load_pretrained(AutoModel, name, argument="encoder", dtype=torch.float32, output_loading_info=True)
+        lacking = sorted(key for key in {*found["missing_keys"], *found["mismatched_keys"]} if not key.startswith("pooler."))
+        if lacking:
+            warnings.warn(
+                f"encoder={name!r}: {len(lacking)} of its weights are not in the checkpoint and begin at random ({lacking[0]}, "
+                "...). Way out: a checkpoint of this architecture.",
+                stacklevel=2,
+            )
     else:
         values = dict(config)
         built: PretrainedConfig = AutoConfig.for_model(values.pop("model_type"), **values)
@@ -117,6 +128,17 @@ def _load(name: str, config: Mapping[str, Any] | None) -> PreTrainedModel:
             f"encoder={name!r} ({model.config.model_type}) is not an encoder. Way out: roberta-base, for example."
         )
     return model
+
+
+@contextmanager
+def _no_load_report() -> Iterator[None]:
+    """Leaves out transformers' table of weights that are read by other heads, and of the pooler, which is not used."""
+    before = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity(transformers_logging.ERROR)
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(before)
 
 
 def _layers(model: PreTrainedModel) -> nn.ModuleList:

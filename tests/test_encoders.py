@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import (
     AutoModel,
     BertConfig,
+    BertForMaskedLM,
     DebertaV2Config,
     DistilBertConfig,
     ModernBertConfig,
@@ -168,3 +169,21 @@ def test_a_hub_name_without_a_network_fails_at_once() -> None:
     with pytest.raises(ConfigurationError, match=r"encoder='no-such/encoder' could not be loaded.*Way out"):
         TextEncoder("no-such/encoder")
     assert time.monotonic() - begun < 5
+
+
+def test_what_other_heads_need_is_not_told_and_what_begins_at_random_is(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
+) -> None:
+    config = BertConfig(**SIZES)
+    BertForMaskedLM(config).save_pretrained(tmp_path / "whole")  # weights of its head, and no pooler
+    capfd.readouterr()
+    TextEncoder(str(tmp_path / "whole"))
+    assert "LOAD REPORT" not in "".join(capfd.readouterr())
+    assert not recwarn.list
+    smaller = BertForMaskedLM(BertConfig(**{**SIZES, "num_hidden_layers": 2}))
+    smaller.save_pretrained(tmp_path / "part")
+    config.save_pretrained(tmp_path / "part")
+    with pytest.warns(
+        UserWarning, match=r"16 of its weights .* begin at random \(encoder\.layer\.2"
+    ):
+        TextEncoder(str(tmp_path / "part"))
