@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -134,7 +135,7 @@ def _load(name: str, config: Mapping[str, Any] | None) -> PreTrainedModel:
 def _no_load_report() -> Iterator[None]:
     """Leaves out transformers' table of weights that are read by other heads, and of the pooler, which is not used."""
     before = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity(transformers_logging.ERROR)
+    transformers_logging.set_verbosity(logging.ERROR)
     try:
         yield
     finally:
