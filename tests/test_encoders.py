@@ -183,7 +183,5 @@ def test_what_other_heads_need_is_not_told_and_what_begins_at_random_is(
     smaller = BertForMaskedLM(BertConfig(**{**SIZES, "num_hidden_layers": 2}))
     smaller.save_pretrained(tmp_path / "part")
     config.save_pretrained(tmp_path / "part")
-    with pytest.warns(
-        UserWarning, match=r"16 of its weights .* begin at random \(encoder\.layer\.2"
-    ):
+    with pytest.warns(UserWarning, match=r"16 of its weights .* begin at random \(encoder\.layer\.2"):
         TextEncoder(str(tmp_path / "part"))
