@@ -224,6 +224,8 @@ def write_record(plan: Plan, title: str, out: Path, command: str) -> None:
     for path in sorted((plan.kept / "cells").glob("*.json")):
         name, seed, method = path.stem.split("_", 2)
         found.setdefault(name, {}).setdefault(method, {})[int(seed)] = json.loads(path.read_text(encoding="utf-8"))
+    # Label only is what the others are held against: a set without it has nothing to show yet.
+    found = {name: methods for name, methods in found.items() if "label" in methods}
     if not found:
         return
     sets = {name: table_of(methods, plan.kept / name) for name, methods in found.items()}

@@ -43,7 +43,9 @@ def test_separated_files_give_back_every_cell(tmp_path: Path, suffix: str, newli
 
 def test_bare_carriage_returns_make_no_rows(tmp_path: Path) -> None:
     texts = [f"first {row}\rsecond" if row % 3 else f'"quoted"\r{row}, x' for row in range(2000)]
-    pd.DataFrame({"text": texts, "label": "a"}).to_csv(tmp_path / "t.csv", index=False)
+    # As the csv module of Python 3.12 and before writes them: a lone return is no reason for quotes.
+    cells = [text if text.startswith("first") else '"' + text.replace('"', '""') + '"' for text in texts]
+    (tmp_path / "t.csv").write_text("text,label\n" + "".join(f"{cell},a\n" for cell in cells), newline="")
     assert len(pd.read_csv(tmp_path / "t.csv")) > 2000  # the naive way
     assert read_table(str(tmp_path / "t.csv"))["text"].tolist() == texts
 
