@@ -292,3 +292,11 @@ def test_no_path_of_a_machine_and_no_registry() -> None:
         assert not re.search(
             r"/work/|/home/|/tmp/|pypi\.|https?://(?!127\.0\.0\.1|localhost)", path.read_text(encoding="utf-8")
         ), path.name
+
+
+def test_contributing_has_the_floors_that_are_checked() -> None:
+    layers = (ROOT / "pyproject.toml").read_text(encoding="utf-8").partition("layers = [")[2].partition("]")[0]
+    checked = [name for line in re.findall(r'"([^"]+)"', layers) for name in line.split(" | ")]
+    floors = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("| floor | modules |")[2].partition("\n\n")[0]
+    told = [name for row in floors.splitlines()[2:] for name in re.findall(r"`(\w+)`", row.partition(": they meet")[0])]
+    assert told == checked
