@@ -99,7 +99,7 @@ def test_the_examples_of_the_help_run_as_printed(capfd: pytest.CaptureFixture[st
         line.strip()
         for command in ("validate", "test", "predict")
         for line in help_texts.of(command).splitlines()
-        if line.startswith(f"  lf {command} ") and "quickstart" in line
+        if line.startswith(f"  lf {command} ") and "quickstart" in line and "--engine ray" not in line  # tried where Ray is
     ]
     assert len(examples) == 7
     for example in examples:
