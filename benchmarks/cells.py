@@ -19,8 +19,9 @@ METRICS = {
     "nll": "NLL",
     "ece": "ECE",
     "ece_floor": "its floor",
+    "ece_equal_width": "ECE, equal width",
 }
-LOWER_IS_BETTER = ("nll", "ece", "ece_floor")
+LOWER_IS_BETTER = ("nll", "ece", "ece_floor", "ece_equal_width")
 NOT_RANKED = ("ece_floor",)
 SET_NAMES = {
     "bbc": "BBC News",

@@ -18,10 +18,10 @@ from lf_lightning.callbacks import BestCheckpoint, CollectOutputs, FitCalibrator
 from lf_lightning.callbacks.judging import judge
 from lf_lightning.contract import Phase
 from lf_lightning.data import ScoredTextDataModule
-from lf_lightning.metrics import ece_floor, evaluate, paired_bootstrap
+from lf_lightning.metrics import ece, ece_floor, evaluate, paired_bootstrap
 from lf_lightning.systems import FusionLightningModule
 
-METRICS = ("accuracy", "macro_f1", "nll", "ece", "ece_floor")
+METRICS = ("accuracy", "macro_f1", "nll", "ece", "ece_floor", "ece_equal_width")
 Rows = dict[str, NDArray[np.float64]]
 """Calibrated probabilities (n, K) by row of the table: each member, the reference combinations, and `fusion`."""
 
@@ -155,7 +155,11 @@ def over_seeds(
     """
     rules = decisions or [None] * len(probabilities)
     values = [
-        {**evaluate(p, labels, "multiclass", rule), "ece_floor": ece_floor(p, "multiclass")}
+        {
+            **evaluate(p, labels, "multiclass", rule),
+            "ece_floor": ece_floor(p, "multiclass"),
+            "ece_equal_width": ece(p, labels, "multiclass", mode="equal_width"),
+        }
         for p, rule in zip(probabilities, rules, strict=True)
     ]
     return {

@@ -138,8 +138,9 @@ def sequences(
     * `label_reason`: text, cue, **label**, cue, **reason**;
     * `multitask`: text, cue, **label**, and text, cue, **reason**.
 
-    The weights of a row sum to 1: `label_share` for the label, evenly over its tokens, and the rest for the reason. A row
-    without a reason is one of the layout `label`.
+    A row's loss is `label_share` times the label's negative log-likelihood, summed over its tokens, and the rest times the mean
+    over the reason's tokens. So labels of one token and of several count the same where the first decides, and a long reason
+    does not drown the label. A row without a reason is one of the layout `label`.
 
     Args:
         layout: Which.
@@ -147,14 +148,14 @@ def sequences(
         text: The text's tokens.
         label: Number of the label.
         reason: The reason's tokens; none for no reason.
-        label_share: Of the loss; None: every learnt token counts the same.
+        label_share: In (0, 1]; None: the mean over all learnt tokens instead, as language models are trained.
     """
     name, why = pieces.labels[label], [*reason, pieces.end]
     if layout == "label" or not len(reason):
         return [_joined([(text, 0, 0), (pieces.label_cue, 0, 0), (name, 1, 0)])]
-    share = len(name) / (len(name) + len(why)) if label_share is None else label_share
-    said = [(pieces.label_cue, 0.0, 0.0), (name, share, 0.0)]
-    told = [(pieces.reason_cue, 0.0, 0.0), (why, 0.0, 1 - share)]
+    of_label, of_reason = (label_share, (1 - label_share) / len(why)) if label_share else (1 / (len(name) + len(why)),) * 2
+    said = [(pieces.label_cue, 0.0, 0.0), (name, of_label, 0.0)]
+    told = [(pieces.reason_cue, 0.0, 0.0), (why, 0.0, of_reason)]
     if layout == "multitask":
         return [_joined([(text, 0, 0), *said]), _joined([(text, 0, 0), *told])]
     return [_joined([(text, 0, 0), *(told + said if layout == "reason_label" else said + told)])]
@@ -198,8 +199,8 @@ def _joined(parts: Sequence[tuple[Sequence[int], float, float]]) -> Row:
     reasons: list[float] = []
     for tokens, label, reason in parts:
         ids += tokens
-        labels += [label / max(len(tokens), 1)] * len(tokens)
-        reasons += [reason / max(len(tokens), 1)] * len(tokens)
+        labels += [label] * len(tokens)
+        reasons += [reason] * len(tokens)
     return Row(ids, labels, reasons)
 
 

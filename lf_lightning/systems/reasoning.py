@@ -57,7 +57,8 @@ class ReasoningLightningModule(ClassifierModule):
         class_weight: K weights of the rows in the loss, by label (linked to the data), or None.
         encoder: Hub name, folder, .gguf file or `package:NAME/PATH` of a causal language model (its tokenizer is the data's).
         layout: What is learnt: label, reason_label, label_reason, or multitask (label and reason behind two prefixes).
-        label_share: Weight of the label's loss, the rest is the reason's; None: every token counts the same (multitask: 0.5).
+        label_share: Weight of the label's loss, the rest is the reason's (Hsieh et al., 2023); None: every token counts the
+            same, as in the paper, where the label is one token of many.
         label_cue: What stands before a label.
         reason_cue: What stands before a reason.
         max_reason_tokens: A reason is cut, and written, to so many tokens.
@@ -95,7 +96,7 @@ class ReasoningLightningModule(ClassifierModule):
         class_weight: list[float] | None = None,
         encoder: str = "HuggingFaceTB/SmolLM2-135M",
         layout: Layout = "label",
-        label_share: float | None = None,
+        label_share: float | None = 0.5,
         label_cue: str = ANSWER_CUE,
         reason_cue: str = REASON_CUE,
         max_reason_tokens: int = MOST_TOKENS,
@@ -140,7 +141,7 @@ class ReasoningLightningModule(ClassifierModule):
         self.model.train()  # from_pretrained leaves dropout off, and Lightning keeps the mode it finds
         self.group = "adapters" if lora_rank else "model"
         self.lr, self.epochs = lr, epochs
-        self.label_share = 0.5 if label_share is None and layout == "multitask" else label_share
+        self.label_share = label_share
         self.max_reason_tokens, self.normalise = max_reason_tokens, normalise
         self.samples, self.temperature, self.explain = samples, temperature, explain
         self.register_buffer("class_weight", None if class_weight is None else torch.tensor(class_weight), persistent=False)
@@ -204,7 +205,7 @@ class ReasoningLightningModule(ClassifierModule):
     # ---- learning
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Returns the loss, a mean over rows of the weighted mean over tokens, and its parts."""
+        """Returns the loss, a mean over rows of the weighted sums over tokens, and its parts."""
         labels = batch["labels"].tolist()
         number = [row for row, label in enumerate(labels) if label >= 0]
         texts, index = self._texts(batch), batch["index"].tolist()
