@@ -11,6 +11,8 @@ BASELINES = {
     "probe": "regression on vectors",
     "naive": "vectors + probabilities",
     "naive_log": "vectors + log-probabilities",
+    "tfidf": "TF-IDF + regression",
+    "stacking": "scikit-learn's stacking",
 }
 METRICS = {
     "accuracy": "accuracy %",
@@ -32,6 +34,7 @@ SET_NAMES = {
     "maria": "HumAID Maria",
     "fomc": "FOMC",
     "goemotions": "GoEmotions",
+    "ag_news": "AG News",
 }
 
 
@@ -62,7 +65,7 @@ def set_name(cell: str) -> str:
     """
     name, _, count = cell.rpartition("_")
     if count.isdigit():
-        return f"{SET_NAMES.get(name, name)}, {count} per class"
+        return f"{SET_NAMES.get(name, name)}, {int(count):,} {'labels' if int(count) > 100 else 'per class'}"
     return SET_NAMES.get(cell, cell)
 
 

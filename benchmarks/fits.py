@@ -6,7 +6,7 @@ import logging
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -109,30 +109,35 @@ def seeded(seed: int) -> None:
     seed_everything(seed, verbose=False)
 
 
-def table(fits: Sequence[Fit]) -> dict[str, Any]:
-    """Returns each row's metrics over the seeds, and fusion against the best member.
+def table(fits: Sequence[Fit], rivals: Sequence[Rows] = ()) -> dict[str, Any]:
+    """Returns each row's metrics over the seeds, and fusion against the best member and against rivals.
 
     Every seed has the same test rows. The interval of a difference is a paired bootstrap over test rows of the mean over seeds.
 
     Args:
         fits: One for each seed.
+        rivals: For each seed, what others made of the same rows; they decide for the most probable class.
     """
+    members = [name for name in fits[0].test if name not in ("fusion", "average", "stack")]
+    if rivals:
+        fits = [
+            replace(f, test={**f.test, **more}, decisions={**f.decisions, **{name: p.argmax(1) for name, p in more.items()}})
+            for f, more in zip(fits, rivals, strict=True)
+        ]
     labels = fits[0].labels
     assert all(np.array_equal(f.labels, labels) for f in fits)
     rows: dict[str, Any] = {}
     for name in fits[0].test:
         rows[name] = over_seeds(labels, [f.test[name] for f in fits], [f.decisions[name] for f in fits])
-    chosen = [f.best_member for f in fits]
     against = {
         name: {metric: mean_difference(fits, name, metric) for metric in ("accuracy", "macro_f1")}
-        for name in sorted({*chosen, *(n for n in fits[0].test if n not in ("fusion", "average", "stack"))})
+        for name in (*sorted(members), *(rivals[0] if rivals else ()))
     }
-    members = [n for n in fits[0].test if n not in ("fusion", "average", "stack")]
     best = {metric: max(members, key=lambda n: rows[n][metric]["mean"]) for metric in ("accuracy", "macro_f1")}
     return {
         "test_rows": len(labels),
         "rows": rows,
-        "best_member_on_validation": chosen,
+        "best_member_on_validation": [f.best_member for f in fits],
         "best_member_on_test": best,
         "fusion_minus": against,
         "fusion_significantly_below_best_member": {

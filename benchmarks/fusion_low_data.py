@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from benchmarks import record
-from benchmarks.fits import Fit, Rows, claim_of, fit, mean_difference, over_seeds, seeded, table
+from benchmarks.fits import Rows, claim_of, fit, seeded, table
 from lf_lightning.contract import Split
 from lf_lightning.data import ScoredTextDataModule
 from lf_lightning.data.tables import read_table
@@ -139,20 +139,6 @@ def vectors_of(data: ScoredTextDataModule, model: FusionLightningModule, split: 
     return np.stack([known[text] for text in texts])
 
 
-def cell_of(fits: list[Fit], extra: list[Rows]) -> dict[str, Any]:
-    """Returns `fits.table` with the baselines' rows and fusion's distance to them."""
-    cell = table(fits)
-    labels = fits[0].labels
-    both = [
-        Fit({**f.test, **more}, {**f.decisions, **{n: p.argmax(1) for n, p in more.items()}}, f.labels, f.best_member)
-        for f, more in zip(fits, extra, strict=True)
-    ]
-    for name in BASELINES:
-        cell["rows"][name] = over_seeds(labels, [more[name] for more in extra])
-        cell["fusion_minus"][name] = {metric: mean_difference(both, name, metric) for metric in ("accuracy", "macro_f1")}
-    return cell
-
-
 def gaps(cells: dict[str, dict[str, Any]], row: str, metric: str) -> dict[str, float]:
     """Returns how far a row's mean is above the better of the two members, cell by cell."""
     return {
@@ -188,7 +174,7 @@ def main() -> None:
             decided = {**fits[-1].decisions, **{row: p.argmax(1) for row, p in extra[-1].items()}}
             shown = {row: f"{(made == fits[-1].labels).mean():.3f}" for row, made in decided.items()}
             print(f"{cell} seed {seed}: {shown} in {time.perf_counter() - start:.0f} s", flush=True)
-        found[cell] = cell_of(fits, extra)
+        found[cell] = table(fits, extra)
     figures: dict[str, Any] = {"cells": found}
     for metric in ("accuracy", "macro_f1"):
         for row in ("fusion", *BASELINES, "average", "stack"):
