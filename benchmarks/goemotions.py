@@ -20,6 +20,7 @@ from benchmarks import record
 from benchmarks.fits import fit, seeded
 from lf_lightning.calibration import TemperatureScaling
 from lf_lightning.data import ScoredTextDataModule
+from lf_lightning.data.tables import read_table
 from lf_lightning.metrics import decide, evaluate, f1, paired_bootstrap
 from lf_lightning.systems import FusionLightningModule
 
@@ -28,10 +29,11 @@ METRICS = ("accuracy", "macro_f1", "micro_f1", "nll", "ece")
 AT_HALF, TUNED = "threshold 0.5", "tuned thresholds"
 
 
-def parts(folder: Path, seed: int) -> tuple[ScoredTextDataModule, FusionLightningModule]:
-    """Returns data and model."""
+def parts(folder: Path, seed: int, share: float) -> tuple[ScoredTextDataModule, FusionLightningModule]:
+    """Returns data, with a share of the train rows, and model."""
+    train = read_table(str(folder / "train.csv"))
     data = ScoredTextDataModule(
-        train=str(folder / "train.csv"),
+        train=train if share == 1 else train.sample(frac=share, random_state=seed),
         validation=str(folder / "dev.csv"),
         test=str(folder / "test.csv"),
         tokenizer=ENCODER,
@@ -70,6 +72,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--share", type=float, default=1.0, help="of the train rows")
     parser.add_argument("--precision", default="bf16-mixed", help="bf16 is twice as fast where the processor has it")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/goemotions.json"))
     options = parser.parse_args()
@@ -79,7 +82,7 @@ def main() -> None:
     for seed in options.seeds:
         seeded(seed)
         start = time.perf_counter()
-        made = fit(*parts(options.data / "goemotions", seed), options.precision)
+        made = fit(*parts(options.data / "goemotions", seed, options.share), options.precision)
         labels, p = made.labels, made.test["fusion"]  # without scorers the system is the encoder
         for name, decided in ((AT_HALF, decide(p, "multilabel")), (TUNED, made.decisions["fusion"])):
             values[name].append(evaluate(p, labels, "multilabel", decided))

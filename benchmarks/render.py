@@ -247,7 +247,6 @@ TABLES: dict[str, tuple[str, Callable[[Record], str]]] = {
     "fusion_llm_labels-all": ("fusion_llm_labels", every_row),
     "fusion_low_data": ("fusion_low_data", both_metrics),
     "fusion_low_data-all": ("fusion_low_data", every_row),
-    "fusion_ag_news": ("fusion_ag_news", both_metrics),
     "fusion_ag_news-all": ("fusion_ag_news", every_row),
     "goemotions": ("goemotions", goemotions),
     "throughput": ("throughput", throughput),

@@ -331,7 +331,7 @@ def test_collated_rows_end_together() -> None:
     learnt = collate(rows)
     assert learnt.ids[:, -1].tolist() == [11, 13]
     assert learnt.mask.sum(1).tolist() == [len(row.ids) for row in rows]
-    torch.testing.assert_close(learnt.label_weights.sum(1), torch.full((2,), 0.5))
+    torch.testing.assert_close(learnt.label_weights.sum(1), torch.tensor([0.5, 2 * 0.5]))
     torch.testing.assert_close(learnt.reason_weights.sum(1), torch.full((2,), 0.5))
     assert all(a <= b for a, b in pairwise([len(row.ids) for row in rows]))
 
