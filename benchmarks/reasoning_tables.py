@@ -9,6 +9,8 @@ from benchmarks.cells import METRICS, bold_best, difference_cell, markdown, set_
 
 LAYOUTS = ("label", "reason_label", "multitask", "label_reason")
 LONGER = "label, 4 times the steps"
+TOKENS_ALIKE = {f"{layout}, every token alike": layout for layout in ("reason_label", "label_reason")}
+"""The paper's loss, in which the label is one token of many, and the layout."""
 LLM_ROW = "the LLM's own label"
 MAJORITY = "always the most frequent label"
 _METRICS = ("accuracy", "macro_f1", "nll", "ece", "ece_floor")
@@ -46,7 +48,7 @@ def reasoning(figures: Mapping[str, Any]) -> str:
 
 def layouts(found: Mapping[str, Any]) -> str:
     """One line a method."""
-    order = [LLM_ROW, MAJORITY, "encoder", *LAYOUTS, LONGER]
+    order = [LLM_ROW, MAJORITY, "encoder", *LAYOUTS, *TOKENS_ALIKE, LONGER]
     names = [name for name in order if name in found["rows"]]
     rows = [found["rows"][name] for name in names]
     columns = [bold_best(metric, [row["metrics"].get(metric) for row in rows]) for metric in _METRICS]
@@ -57,7 +59,8 @@ def layouts(found: Mapping[str, Any]) -> str:
         cells = [column[place] for column in columns]
         told = [str(len(row["seeds"])), str(row["steps"])] if "steps" in row else ["–", "–"]
         cost = f"{row['seconds_per_text']:.3f}" if "seconds_per_text" in row else "–"
-        title = f"`{name}`" if name in LAYOUTS else name
+        first, *rest = name.split(", ")
+        title = ", ".join([f"`{first}`" if first in LAYOUTS else first, *rest])
         lines.append([title, *told, cells[0] + bounds, *cells[1:], difference_cell(gap) if gap else "", cost])
     header = ["", "seeds", "steps", "accuracy % [95 %]", *(METRICS[m] for m in _METRICS[1:]), "− `label`", "s a text"]
     return markdown(header, lines)
