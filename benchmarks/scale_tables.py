@@ -68,7 +68,10 @@ def peers(figures: Mapping[str, Any]) -> str:
             for metric in ("accuracy", "macro_f1")
         ]
         seconds = [f"{rows[name]['cpu_seconds']:.1f}" for name in names]
-        lines = [list(line) for line in zip([PEERS[name] for name in names], *columns, *gaps, seconds, strict=True)]
+        most = max(rows[name]["seeds"] for name in names)
+        fewer = {name: f", {rows[name]['seeds']} seeds" for name in names if rows[name]["seeds"] < most}
+        titles = [PEERS[name] + fewer.get(name, "") for name in names]
+        lines = [list(line) for line in zip(titles, *columns, *gaps, seconds, strict=True)]
         header = ["", "accuracy %", "macro-F1 %", "NLL", "ECE", "fusion − it, accuracy", "fusion − it, macro-F1", "CPU seconds"]
         parts.append(f"**{set_name(cell)}**, {found['test_rows']:,} test rows\n\n{markdown(header, lines)}")
     left_out = [f"{PEERS[name]}: {why}." for name, why in figures["left_out"].items()]
