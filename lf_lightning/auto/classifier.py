@@ -18,13 +18,14 @@ from sklearn.utils.validation import check_is_fitted
 
 from lf_lightning.auto.asking import ask_all, keep_given, require_some, scores_from
 from lf_lightning.auto.inputs import Targets, labelled, read_targets, read_texts, table_of
-from lf_lightning.auto.keeping import Keeping, refuse_full
+from lf_lightning.auto.keeping import Keeping
 from lf_lightning.auto.members import scorers_of
 from lf_lightning.auto.settings import check_keys, check_no_key, merged
 from lf_lightning.auto.training import Choices, Fitted, choose, fit, plan_line, summary_line
 from lf_lightning.errors import ConfigurationError
 from lf_lightning.predictor.deferring import Deferring
 from lf_lightning.predictor.predictor import Predictor
+from lf_lightning.predictor.saving import refuse_full
 from lf_lightning.scoring.base import Scorer
 from lf_lightning.scoring.models import device_of
 from lf_lightning.store import ScoreStore
@@ -183,7 +184,7 @@ class AutoFusionClassifier(Keeping, ClassifierMixin, BaseEstimator):  # type: ig
         if said.scores is not None and said.llm_provider is not None:
             raise ConfigurationError("scores and llm_provider are both set. Way out: one of them.")
         if said.output_dir is not None:
-            refuse_full(said.output_dir)
+            refuse_full(said.output_dir, "output_dir")
         members = said._members(targets) if given is None else []
         choices = choose(
             len(rows),

@@ -21,7 +21,7 @@ from lf_lightning.auto.inputs import FORMS
 from lf_lightning.auto.training import Choices
 from lf_lightning.errors import ConfigurationError, DataError
 from lf_lightning.predictor.predictor import Predictor
-from lf_lightning.predictor.saved import save as save_predictor
+from lf_lightning.predictor.saving import save as save_predictor
 from lf_lightning.scoring.base import Scorer
 from lf_lightning.store.cards import check_plain
 

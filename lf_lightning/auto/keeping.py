@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from sklearn.utils.validation import check_is_fitted
-
-from lf_lightning.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from lf_lightning.auto.classifier import AutoFusionClassifier
@@ -99,14 +96,3 @@ class Keeping:
         from lf_lightning.auto.folder import fetched
 
         return cls.load(fetched(repo_id_or_folder, revision), llm_provider=llm_provider, device=device)
-
-
-def refuse_full(folder: str | os.PathLike[str]) -> None:
-    """Raises where `save` would find something in its folder: better before a fit than after it.
-
-    Raises:
-        ConfigurationError: There is something in it.
-    """
-    path = Path(folder).expanduser()
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise ConfigurationError(f"output_dir={str(folder)!r} is not empty. Way out: another folder, or remove this one first.")

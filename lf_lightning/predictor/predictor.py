@@ -21,7 +21,8 @@ from lf_lightning.data.tokenizer import load_tokenizer, tokenize
 from lf_lightning.encoders import TextEncoder
 from lf_lightning.errors import ConfigurationError
 from lf_lightning.predictor.fitted_run import FittedRun
-from lf_lightning.predictor.saved import SavedModel, find_fitted, save
+from lf_lightning.predictor.saved import SavedModel, find_fitted
+from lf_lightning.predictor.saving import save
 from lf_lightning.scoring.models import device_of
 from lf_lightning.store import ScorerCard, Status
 from lf_lightning.store.checks import checked_rows

@@ -14,26 +14,21 @@ import inspect
 import json
 import os
 import re
-import secrets
-import shutil
 from argparse import ArgumentError
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 import lf_lightning
 from lf_lightning.contract import Split, Task
-from lf_lightning.encoders import TextEncoder
 from lf_lightning.errors import ConfigurationError, DataError, LFError
 from lf_lightning.predictor.fitted_run import FittedRun, allowed_class
-from lf_lightning.store.durable import sync_folder
 from lf_lightning.systems.base import ClassifierModule
 from lf_lightning.systems.hyperparameters import check_factories
 
@@ -44,12 +39,11 @@ MAX_CARD, MAX_HEADER = 16 << 20, 16 << 20
 
 _FILE = re.compile(rf"{re.escape(WEIGHTS)}|{TOKENIZER}/\w[\w.-]*")
 _OF_ENCODER = ("encoder_config", "encoder_configs")
-_VERSIONS = ("torch", "transformers", "tokenizers", "safetensors")
 
 
 @dataclass(frozen=True)
 class SavedModel:
-    """A folder that `save` wrote, found and checked by `SavedModel.find`.
+    """A folder that `saving.save` wrote, found and checked by `SavedModel.find`.
 
     Attributes:
         folder: Where it lies.
@@ -212,7 +206,7 @@ class SavedModel:
             file = self.folder / name
             if not file.is_file():
                 raise DataError(f"{str(file)!r} is missing. Way out: copy the whole folder, or save the model again.")
-            if not isinstance(facts, dict) or facts != _facts(file):
+            if not isinstance(facts, dict) or facts != file_facts(file):
                 raise DataError(
                     f"{str(file)!r} is not the file that was saved: its size or SHA-256 differs from {CARD}. Nothing in it was "
                     "run. Way out: copy the whole folder again, or save the model again."
@@ -245,108 +239,6 @@ def find_fitted(run: str | os.PathLike[str], checkpoint: str = "best") -> Fitted
     return SavedModel.find(path) if (path / CARD).is_file() else FittedRun.find(run, checkpoint)
 
 
-def save(
-    folder: str | os.PathLike[str],
-    module: ClassifierModule,
-    tokenizer: Any,
-    max_length: int,
-    max_words: int | None,
-    origin: Mapping[str, Any],
-) -> None:
-    """Writes a system as a folder, under its name only once all of it is on the disk.
-
-    Args:
-        folder: New, or empty.
-        module: The system, fitted.
-        tokenizer: Its tokenizer, fast.
-        max_length: Tokens kept of each text.
-        max_words: Words kept of each text, None for all.
-        origin: `fitted_on` and `figures`, plain values.
-
-    Raises:
-        ConfigurationError: There is something in the folder, it cannot be written, or an argument of the system is no plain
-            value.
-    """
-    target = Path(folder).expanduser()
-    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-        raise ConfigurationError(f"folder={str(folder)!r} is not empty. Way out: another folder, or remove this one first.")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
-        partial.mkdir()
-        try:
-            _write(partial, module, tokenizer, max_length, max_words, origin)
-            partial.replace(target)
-            sync_folder(target.parent)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-    except OSError as error:
-        raise ConfigurationError(
-            f"folder={str(folder)!r} cannot be written: {error.strerror or error}. Way out: another folder."
-        ) from error
-
-
-def _write(
-    folder: Path,
-    module: ClassifierModule,
-    tokenizer: Any,
-    max_length: int,
-    max_words: int | None,
-    origin: Mapping[str, Any],
-) -> None:
-    arguments = {
-        name: _without_folder(module, name, value) for name, value in module.hparams.items() if not name.startswith("_")
-    }
-    card: dict[str, Any] = {
-        "format": FORMAT,
-        "lf_lightning": lf_lightning.__version__,
-        "versions": {name: version(name) for name in _VERSIONS},
-        "class_path": f"{type(module).__module__}.{type(module).__qualname__}",
-        "hyperparameters": arguments,
-        "phase_begun": module.phase_begun,
-        "labels": list(module.labels),
-        "task": module.task,
-        "scorers": list(getattr(module, "scorers", ())),
-        "max_length": max_length,
-        "max_words": max_words,
-        "fitted_on": dict(origin.get("fitted_on", {})),
-        "figures": dict(origin.get("figures", {})),
-    }
-    try:
-        json.dumps(card, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise ConfigurationError(
-            f"{type(module).__name__} has arguments that JSON cannot hold ({error}). Way out: plain values, finite numbers."
-        ) from error
-    # Clones, because two names of one tensor are refused; a state dict has tensors only, or fails here.
-    state = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in module.state_dict().items()}
-    save_file(state, folder / WEIGHTS)
-    tokenizer.backend_tokenizer.no_truncation()  # the last call's, which the next one sets again
-    tokenizer.backend_tokenizer.no_padding()
-    tokenizer.save_pretrained(folder / TOKENIZER)
-    files = [folder / WEIGHTS, *sorted((folder / TOKENIZER).iterdir())]
-    card["files"] = {file.relative_to(folder).as_posix(): _facts(file) for file in files}
-    # A lone surrogate in a label has no UTF-8; written as \udxxx it is still the same JSON.
-    text = json.dumps(card, indent=1, ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace")
-    (folder / CARD).write_bytes(text + b"\n")
-    for file in (*files, folder / CARD):
-        with file.open("rb") as stream:
-            os.fsync(stream.fileno())
-    sync_folder(folder)
-
-
-def _without_folder(module: ClassifierModule, name: str, value: Any) -> Any:
-    """An argument, and of an encoder's folder on this machine its name alone: whoever loads has the configuration instead."""
-    if not any(isinstance(part, TextEncoder) for part in module.modules()):
-        return value
-    if isinstance(value, dict):
-        return {key: _without_folder(module, str(key), part) for key, part in value.items()}
-    if isinstance(value, list):
-        return [_without_folder(module, name, part) for part in value]
-    is_encoder = isinstance(value, str) and (name.endswith("encoder") or name == "_name_or_path")
-    return Path(value).resolve().name if is_encoder and Path(value).is_dir() else value
-
-
 def _check_header(file: Path) -> None:
     """Raises unless the header of the weights is of a bearable size."""
     with file.open("rb") as stream:
@@ -364,7 +256,8 @@ def _card_bytes(file: Path) -> bytes:
         raise DataError(f"{str(file)!r} cannot be read: {error.strerror or error}.") from error
 
 
-def _facts(file: Path) -> dict[str, Any]:
+def file_facts(file: Path) -> dict[str, Any]:
+    """Returns size and SHA-256 of a file, as `lf.json` has them."""
     digest = sha256()
     with file.open("rb") as stream:
         while block := stream.read(1 << 20):

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
-import shutil
 from collections.abc import Callable, Mapping
 from functools import partial
 from hashlib import sha256
@@ -31,6 +29,7 @@ from lf_lightning.imports import check_class_paths
 from lf_lightning.predictor.ensemble import Ensemble
 from lf_lightning.predictor.fitted_run import allowed_class
 from lf_lightning.predictor.predictor import DType, Predictor
+from lf_lightning.predictor.saving import refuse_full, whole_folder
 from lf_lightning.store.keys import KEY_BYTES
 from lf_lightning.systems.hyperparameters import plain_factory
 
@@ -69,9 +68,7 @@ def load_system(
 
 def save(ensemble: Ensemble, folder: str | os.PathLike[str]) -> None:
     """See `Ensemble.save`."""
-    target = Path(folder).expanduser()
-    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-        raise ConfigurationError(f"folder={str(folder)!r} is not empty. Way out: another folder, or remove this one first.")
+    refuse_full(folder)
     for name, member in zip(ensemble.names, ensemble.members, strict=True):
         if not isinstance(member, (Predictor, Ensemble)):
             raise ConfigurationError(f"{name} is a {type(member).__name__}; only a Predictor or an Ensemble can be saved.")
@@ -91,22 +88,15 @@ def save(ensemble: Ensemble, folder: str | os.PathLike[str]) -> None:
         json.dumps(card, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"rule, calibrator: an argument is no plain value ({error}).") from error
-    parts = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
-    try:
-        (parts / MEMBERS).mkdir(parents=True)
+    with whole_folder(folder) as partial:
         for number, member in enumerate(ensemble.members):
             assert isinstance(member, (Predictor, Ensemble))
-            member.save(parts / MEMBERS / str(number))
+            member.save(partial / MEMBERS / str(number))
         state = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in ensemble.modules().state_dict().items()}
         keys = np.frombuffer(b"".join(sorted(ensemble.fitted_keys)), dtype=np.uint8).reshape(-1, KEY_BYTES).copy()
-        save_file({**state, "fitted_keys": torch.from_numpy(keys)}, parts / WEIGHTS)
-        card["sha256"] = sha256((parts / WEIGHTS).read_bytes()).hexdigest()
-        (parts / CARD).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
-        parts.replace(target)
-    except OSError as error:
-        raise ConfigurationError(f"folder={str(folder)!r} cannot be written: {error}. Way out: another folder.") from error
-    finally:
-        shutil.rmtree(parts, ignore_errors=True)
+        save_file({**state, "fitted_keys": torch.from_numpy(keys)}, partial / WEIGHTS)
+        card["sha256"] = sha256((partial / WEIGHTS).read_bytes()).hexdigest()
+        (partial / CARD).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
 
 
 def _load(folder: Path, batch_size: int, dtype: DType, device: str) -> Ensemble:

@@ -146,11 +146,10 @@ def test_a_folder_with_something_in_it_is_left_alone(fusion: Path, tmp_path: Pat
 def test_a_killed_save_leaves_nothing_that_loads(fusion: Path, tmp_path: Path) -> None:
     script = f"""
 import os, signal
-from lf_lightning.predictor import saved, Predictor
-real = saved._facts
+from lf_lightning.predictor import saving, Predictor
 def last_breath(file):
     os.kill(os.getpid(), signal.SIGKILL)
-saved._facts = last_breath
+saving.file_facts = last_breath
 Predictor.of_run({str(fusion)!r}, device="cpu").save({str(tmp_path / "saved")!r})
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, check=False)
