@@ -155,6 +155,9 @@ def test_the_site_is_built_and_knows_commands_and_names(site: Path) -> None:
         text = (site / "reference" / "python" / f"{name}.html").read_text(encoding="utf-8")
         for public in reference.public(reference.file_of(name)):
             assert f'id="lf_lightning.{name}.{public}"' in text, f"{name}.{public}"
+    for name, method in {"predictor": "Ensemble.predict_proba", "auto": "AutoFusionClassifier.push_to_hub"}.items():
+        text = (site / "reference" / "python" / f"{name}.html").read_text(encoding="utf-8")
+        assert f'id="lf_lightning.{name}.{method}"' in text, method
     assert "<td>encoder alone</td>" in (site / "index.html").read_text(encoding="utf-8")
     assert "co-training  reads them as PSEUDO-LABELS" in (site / "concepts.html").read_text(encoding="utf-8")
 

@@ -21,6 +21,8 @@ SILENT = ("cli",)
 """Packages that are met by the command line only."""
 WITH_ALL_OPTIONS = ("fit", "score", "reason", "serve")
 """Commands whose parsers are made from signatures; validate, test and predict take what fit takes."""
+WITH_INHERITED = ("auto", "predictor")
+"""Packages whose classes have methods of a base that is no page's."""
 WIDTH = "96"
 
 
@@ -122,7 +124,8 @@ def of_module(name: str) -> str:
     parts = [f"# {name}"]
     if exported:
         parts.append(documented(whole, "members: false, show_root_heading: false, show_root_toc_entry: false"))
-        parts += [documented(f"{whole}.{member}", "heading_level: 2") for member in exported]
+        inherited = ", inherited_members: true" if name in WITH_INHERITED else ""
+        parts += [documented(f"{whole}.{member}", f"heading_level: 2{inherited}") for member in exported]
     else:
         parts.append(documented(whole, "heading_level: 1, show_root_heading: false, show_root_toc_entry: false"))
     if file.name == "__init__.py" and (file.parent / "functional.py").is_file():

@@ -18,7 +18,8 @@ from lf_lightning.deferral.plan import checked_prices
 from lf_lightning.errors import ConfigurationError, NotFittedError
 from lf_lightning.metrics import decide
 from lf_lightning.metrics.decisions import right_rows
-from lf_lightning.predictor.predictor import Predictor, ScoresOf
+from lf_lightning.predictor.answering import ScoresOf
+from lf_lightning.predictor.predictor import Predictor
 from lf_lightning.scoring.base import Scorer
 from lf_lightning.store import Status
 from lf_lightning.systems.fusion import FusionLightningModule

@@ -20,16 +20,16 @@ from lf_lightning.heads import Evidence, FusionHead, MajorityFusion, PooledFusio
 from lf_lightning.heads.functional import normalise, opinions
 from lf_lightning.heads.voting import decided_by
 from lf_lightning.metrics import decide, evaluate
+from lf_lightning.predictor.answering import Answering, ScoresOf
 from lf_lightning.predictor.fitted_run import evened
 from lf_lightning.predictor.members import TextClassifier, as_read, trained_on
-from lf_lightning.predictor.predictor import ScoresOf
 from lf_lightning.store.keys import text_key
 
 OnFitted: TypeAlias = Literal["refuse", "trust"]
 Rule: TypeAlias = Callable[[int, int, int, Task], FusionHead]
 
 
-class Ensemble:
+class Ensemble(Answering):
     """Fitted systems, possibly ensembles themselves, whose opinions one rule combines. It answers like a `Predictor`.
 
     The rules are the fusion heads, of which the members' calibrated probabilities are the opinions: `AverageFusion` (soft
@@ -148,31 +148,6 @@ class Ensemble:
             made = self._in_order(member, opinion.decisions[own])
             self.figures[name] = evaluate(said, y, self.task, made)
         return self
-
-    def predict_proba(self, texts: Sequence[str], scores: ScoresOf = None) -> NDArray[np.float64]:
-        """Returns the probabilities (n, K) of n texts.
-
-        Args:
-            texts: Any strings; several text columns joined by a newline, as in training.
-            scores: What the scorers said of them: the folder of a store with the scorers of all members; (n, M, K)
-                probabilities in the order of `scorers` and `labels`, NaN where a scorer gave none; or None.
-
-        Raises:
-            DataError: A text is no string, or the scores are no probabilities.
-            ConfigurationError: Scores of another shape.
-            StoreError: The store is damaged, or lacks a scorer.
-            NotFittedError: The rule needs a fit.
-        """
-        return self.opinion(texts, scores).probabilities
-
-    def predict(self, texts: Sequence[str], scores: ScoresOf = None) -> NDArray[np.int64]:
-        """Returns the decisions: numbers of labels (n,), or multi-label (n, K) of 0 and 1.
-
-        Args:
-            texts: As for `predict_proba`.
-            scores: As for `predict_proba`.
-        """
-        return self.opinion(texts, scores).decisions
 
     def opinion(self, texts: Sequence[str], scores: ScoresOf = None) -> Opinion:
         """Returns probabilities and decisions of n texts, each member asked once.

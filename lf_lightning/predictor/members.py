@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from lf_lightning.callbacks.judging import Opinion
 from lf_lightning.contract import Task
 from lf_lightning.errors import ConfigurationError
+from lf_lightning.predictor.answering import ScoresOf
 from lf_lightning.predictor.fitted_run import evened
-from lf_lightning.predictor.predictor import ScoresOf
 
 
 class TextClassifier(Protocol):

@@ -9,7 +9,7 @@ from typing import Any, Literal, cast
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from lf_lightning.callbacks.judging import Opinion, judge_outputs
 from lf_lightning.contract import Batch, Outputs
@@ -20,6 +20,7 @@ from lf_lightning.data.texts import texts_of
 from lf_lightning.data.tokenizer import load_tokenizer, tokenize
 from lf_lightning.encoders import TextEncoder
 from lf_lightning.errors import ConfigurationError
+from lf_lightning.predictor.answering import Answering, ScoresOf
 from lf_lightning.predictor.fitted_run import FittedRun
 from lf_lightning.predictor.saved import SavedModel, find_fitted
 from lf_lightning.predictor.saving import save
@@ -33,12 +34,9 @@ DType = Literal["float32", "bfloat16", "float16"]
 _LOW = {"float32": torch.bfloat16, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _CPU_TOKENS = 1024
 """Of a batch on the CPU: measured, larger ones are no faster, and their pages are given back and fetched anew each time."""
-ScoresOf = str | os.PathLike[str] | ArrayLike | None
-"""Folder of a score store (`package:` allowed), (n, M, K) probabilities in the order of `Predictor.scorers` with NaN where a
-scorer gave none, or None: the encoder decides alone."""
 
 
-class Predictor:
+class Predictor(Answering):
     """A fitted system that answers for texts, in batches of similar length, without a Trainer.
 
     Args:
@@ -72,7 +70,7 @@ class Predictor:
         self.device = device_of(device)
         self.module = module.eval().to(self.device)
         self.labels, self.task = list(module.labels), module.task
-        self.scorers: list[str] = list(getattr(module, "scorers", ()))
+        self.scorers = list(getattr(module, "scorers", ()))
         self.max_length, self.max_words, self.batch_size, self.dtype = max_length, max_words, batch_size, dtype
         self.tokenizer: Any = load_tokenizer(tokenizer) if isinstance(tokenizer, str) else tokenizer
         self.source: FittedRun | SavedModel | None = None
@@ -143,30 +141,6 @@ class Predictor:
         from lf_lightning.predictor.onnx import export_onnx
 
         export_onnx(file, self.module, len(self.scorers))
-
-    def predict_proba(self, texts: Sequence[str], scores: ScoresOf = None) -> NDArray[np.float64]:
-        """Returns the calibrated probabilities (n, K) of n texts.
-
-        Args:
-            texts: Any strings; several text columns joined by a newline, as in training.
-            scores: What the scorers said of them: a store's folder, an array, or None.
-
-        Raises:
-            DataError: A text is no string, or the scores are no probabilities.
-            ConfigurationError: Scores of another shape.
-            StoreError: The store is damaged, or lacks a scorer.
-            NotFittedError: The fit had not reached its end.
-        """
-        return self.opinion(texts, scores).probabilities
-
-    def predict(self, texts: Sequence[str], scores: ScoresOf = None) -> NDArray[np.int64]:
-        """Returns the decisions by the system's rule: numbers of labels (n,), or multi-label (n, K) of 0 and 1.
-
-        Args:
-            texts: As for `predict_proba`.
-            scores: As for `predict_proba`.
-        """
-        return self.opinion(texts, scores).decisions
 
     def opinion(self, texts: Sequence[str], scores: ScoresOf = None) -> Opinion:
         """Returns probabilities and decisions of n texts in one pass.

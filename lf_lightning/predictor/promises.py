@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from lf_lightning.callbacks.judging import Opinion
 from lf_lightning.errors import ConfigurationError
 from lf_lightning.guarantees import Abstention, AdaptiveSets, LeastAmbiguousSets, PredictionSets, RecallSets, confidence_of
+from lf_lightning.predictor.answering import ScoresOf
 from lf_lightning.predictor.deferring import Deferred, decisions_of, validated
-from lf_lightning.predictor.predictor import Predictor, ScoresOf
+from lf_lightning.predictor.predictor import Predictor
 from lf_lightning.systems.fusion import FusionLightningModule
 
 SetsBy = Literal["lac", "aps", "raps"]
