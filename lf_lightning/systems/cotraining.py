@@ -11,21 +11,29 @@ from typing import Any, Literal
 import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812  (the name that PyTorch's own documentation uses)
 from torch.optim import AdamW
 
 from lf_lightning.calibration import BetaCalibration, Calibrator
 from lf_lightning.contract import Batch, Outputs, Phase, Split, Task
-from lf_lightning.dynamics import Dynamics, Halves, History, SwappedDynamics, Uniform, Weighting, agreement, margin
+from lf_lightning.dynamics import Halves, History, SwappedDynamics, Uniform, Weighting
 from lf_lightning.encoders import Pooling, TextEncoder
 from lf_lightning.errors import ConfigurationError, NotFittedError
 from lf_lightning.heads.functional import normalise, opinions
-from lf_lightning.losses import binary_cross_entropy, cross_entropy, labelled
+from lf_lightning.losses import labelled
 from lf_lightning.systems.base import ClassifierModule, Schedule
-from lf_lightning.systems.hyperparameters import plain_factory
+from lf_lightning.systems.ddp import let_ddp_rest
+from lf_lightning.systems.hyperparameters import keep_factories
 from lf_lightning.systems.label_review import LabelReview, weighed_beside_truth
-from lf_lightning.systems.nets import Net, check_vocabularies, let_ddp_rest_nets, logits_of_mean, probabilities_of, share_alike
-from lf_lightning.systems.pseudo_labels import CoTrainRows, TrainRows, llm_labels, train_rows
+from lf_lightning.systems.nets import (
+    Net,
+    Nets,
+    check_vocabularies,
+    logits_of_mean,
+    probabilities_of,
+    share_alike,
+    signal_of,
+)
+from lf_lightning.systems.pseudo_labels import CoTrainRows, TrainRows, llm_labels, row_losses, train_rows
 from lf_lightning.systems.row_pass import over_rows
 
 WEIGHTS, COTRAIN, FINETUNE = "weights", "co-train", "fine-tune"
@@ -124,7 +132,7 @@ class CoTrainingLightningModule(ClassifierModule):
         self.scorers = list(scorers)
         self.net_names = names
         encoders = [encoder, second_encoder or encoder][:nets]
-        self.nets = nn.ModuleList(
+        self.nets = Nets(
             Net(
                 TextEncoder(
                     name, pooling, frozen_layers, gradient_checkpointing, encoder_config[k] if encoder_config else None
@@ -134,18 +142,14 @@ class CoTrainingLightningModule(ClassifierModule):
             )
             for k, name in enumerate(encoders)
         )
-        self.hparams["encoder_config"] = [self.net(k).encoder.plain_config for k in range(nets)]
-        check_vocabularies([self.net(k) for k in range(nets)], encoders)
+        self.hparams["encoder_config"] = [net.encoder.plain_config for net in self.nets.each()]
+        check_vocabularies(self.nets.each(), encoders)
         self.register_buffer("class_weight", None if class_weight is None else torch.tensor(class_weight), persistent=False)
         self.class_weight: Tensor | None
         self.weighting = weighting()
         self.epochs = {WEIGHTS: weights_epochs if cotrain_epochs else 0, COTRAIN: cotrain_epochs, FINETUNE: finetune_epochs}
-        self.cotrain_rows, self.halves, self.first_weights, self.record = (
-            cotrain_rows,
-            halves and nets == 2,
-            first_weights,
-            record,
-        )
+        self.cotrain_rows, self.halves = cotrain_rows, halves and nets == 2
+        self.first_weights, self.record = first_weights, record
         self.soft_labels, self.patience = soft_labels, patience
         self.lrs = {"encoder": encoder_lr, "classifier": classifier_lr}
         self.finetune_factor = finetune_factor
@@ -153,17 +157,24 @@ class CoTrainingLightningModule(ClassifierModule):
         """(N, nets), what each train row counts for each net in the epoch that is under way."""
         self.weighed_epoch = -1
         self.best_score, self.waited = -math.inf, 0
-        self._initial: list[dict[str, Tensor]] = []
-        self._vectors: dict[tuple[int, Split], Tensor] = {}
-        for name, factory in (("weighting", weighting), ("calibrator", calibrator)):
-            self.hparams[name] = plain_factory(name, self.hparams.get(name, factory))
-        self.hparams.setdefault("_instantiator", "lightning.pytorch.cli.instantiate_module")
+        keep_factories(self.hparams, {"weighting": weighting, "calibrator": calibrator})
 
     def net(self, k: int) -> Net:
         """Returns net k, from 0."""
-        found = self.nets[k]
-        assert isinstance(found, Net)
-        return found
+        return self.nets.each()[k]
+
+    # ---- what it predicts
+
+    def outputs(self, batch: Batch) -> Outputs:
+        """Returns the logits of the nets' mean probability, and as members each net and each scorer."""
+        if not self.is_fitting and self.phase_begun != len(self.phases()) - 1:
+            raise NotFittedError("The fit had not reached its last phase. Way out: lf fit --ckpt_path last, then again.")
+        logits = self.nets.logits(batch, "validation" if self.is_fitting else None)
+        named = dict(zip(self.net_names, logits.unbind(1), strict=False))
+        said = normalise(opinions(batch["scores"], self.task), self.task)
+        for m, name in enumerate(self.scorers):
+            named[name] = said[:, m].masked_fill(~batch["scored"][:, [m]], torch.nan)
+        return Outputs(batch["index"], logits_of_mean(logits, self.task), batch["labels"], named)
 
     # ---- the plan of a fit
 
@@ -187,7 +198,7 @@ class CoTrainingLightningModule(ClassifierModule):
         Raises:
             ConfigurationError: To be fitted again; a phase has no rows; or DDP would wait for the net that rests in a batch.
         """
-        if any(self.net(k).encoder.frozen for k in range(len(self.nets))):  # no oversight, of which Lightning would warn
+        if any(net.encoder.frozen for net in self.nets.each()):  # no oversight, of which Lightning would warn
             warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode", category=UserWarning)
         if stage == "fit":
             if self.phase_begun >= 0:
@@ -195,35 +206,35 @@ class CoTrainingLightningModule(ClassifierModule):
                     "This module was fitted before. Way out: a new module; to go on with an interrupted fit, a new module and "
                     "ckpt_path."
                 )
-            let_ddp_rest_nets(self.trainer.strategy)
+            let_ddp_rest(self.trainer.strategy, "a net may have no row in a batch")
             self.rows = train_rows(self.rows_data, self.task, self.soft_labels, self.seed)
-            self._check_rows()
+            kinds = {self.cotrain_rows} if self.epochs[COTRAIN] else set()
+            self.rows.require(
+                pool=bool(kinds & {"pool", "both"}),
+                gold=bool(kinds & {"gold", "both"} or self.epochs[WEIGHTS] or self.epochs[FINETUNE]),
+            )
+            rank_zero_info(
+                f"Co-training: {len(self.rows.gold)} gold rows, {len(self.rows.pool)} unlabelled rows with an LLM label, "
+                f"{self.rows.left_out} without one are left out."
+            )
             self.history = History(len(self.rows.labels), len(self.nets))
-            begun = 1 if self.hparams["second_encoder"] is None else 2
-            self._initial = [{n: v.clone() for n, v in self.net(k).encoder.state_dict().items()} for k in range(begun)]
+            self.nets.keep_initial(1 if self.hparams["second_encoder"] is None else 2)
         super().setup(stage)
 
-    def _check_rows(self) -> None:
-        rows, used = self.rows, {self.cotrain_rows} if self.epochs[COTRAIN] else set()
-        if not len(rows.pool) and used & {"pool", "both"}:
-            raise ConfigurationError(
-                "No unlabelled train row has an LLM label to learn from. Way out: data.keep_unlabelled: true, data.scores with "
-                "scores of these rows, and data.labels_per_class or data.labelled_column where every row has a label."
-            )
-        if not len(rows.gold) and (used & {"gold", "both"} or self.epochs[WEIGHTS] or self.epochs[FINETUNE]):
-            raise ConfigurationError("No train row has a gold label. Way out: weights_epochs: 0 and finetune_epochs: 0.")
-        rank_zero_info(
-            f"Co-training: {len(rows.gold)} gold rows, {len(rows.pool)} unlabelled rows with an LLM label, "
-            f"{rows.left_out} without one are left out."
-        )
+    def on_fit_start(self) -> None:
+        """Encodes once what a frozen encoder says; does not go on with a fit that had stopped early."""
+        splits: tuple[Split, ...] = ("train", "validation")
+        for k in self.nets.frozen():
+            for split in splits:
+                if self.rows_data.number_of_rows(split):
+                    self.nets.kept[k, split] = over_rows(self, split, None, partial(self.nets.vectors, k, split=None))
+        if self.patience and self.waited >= self.patience:
+            self.trainer.should_stop = True
 
     def begin_phase(self, position: int, phase: Phase) -> None:
         """Begins the nets anew, but for fine-tuning after co-training."""
         if phase.name != FINETUNE or position == 0:
-            for k in range(len(self.nets)):
-                self.net(k).encoder.load_state_dict(self._initial[k % len(self._initial)])
-                torch.manual_seed(self.seed * 100 + k)  # the classifiers are where two nets of one encoder differ at first
-                self.net(k).classifier.reset_parameters()
+            self.nets.begin_anew(self.seed)
         self.trainer.optimizers[0].state.clear()
 
     def _begin_phase_if_due(self) -> None:
@@ -241,6 +252,16 @@ class CoTrainingLightningModule(ClassifierModule):
             for group in self.trainer.optimizers[0].param_groups:
                 group["lr"] *= self.finetune_factor
 
+    def on_train_end(self) -> None:
+        """Takes in the last epoch of a plan that ends with co-training."""
+        progress: Any = self.trainer.fit_loop.epoch_progress.current
+        if self.weighed_epoch == progress.processed - 1:
+            self._end_epoch(self.weighed_epoch)
+
+    def on_fit_end(self) -> None:
+        """Forgets the vectors, which are those of this fit's data."""
+        self.nets.kept.clear()
+
     # ---- weights
 
     def _end_epoch(self, epoch: int) -> Tensor | None:
@@ -256,7 +277,8 @@ class CoTrainingLightningModule(ClassifierModule):
             return None
 
         def say(batch: Batch) -> Tensor:
-            return self._signal(self._logits(batch, "train"), self.rows.labels[batch["index"].cpu()])
+            labels = self.rows.labels[batch["index"].cpu()]
+            return signal_of(self.nets.logits(batch, "train"), labels, self.weighting.signal, self.task)
 
         said = over_rows(self, "train", self.rows.pool, say)
         self.history.take_in(said)
@@ -264,7 +286,6 @@ class CoTrainingLightningModule(ClassifierModule):
 
     def _weights_of(self, epoch: int, latest: Tensor | None) -> Tensor:
         _, phase, within = self.phase_of(epoch)
-        known = self.history.confidence
         probabilities = None
         weighting: Weighting = self.weighting
         if phase.name != COTRAIN:
@@ -277,30 +298,14 @@ class CoTrainingLightningModule(ClassifierModule):
                     f"weights_epochs=0, but {type(weighting).__name__} asks nets that have learned from gold rows. Way out: 7."
                 )
             probabilities = over_rows(
-                self, "train", self.rows.pool, lambda batch: probabilities_of(self._logits(batch, "train"), self.task)
+                self, "train", self.rows.pool, lambda batch: probabilities_of(self.nets.logits(batch, "train"), self.task)
             )
-        seen = Dynamics(
-            known,
-            self.history.deviation,
-            torch.full_like(known, torch.nan) if latest is None else latest,
-            self.rows.stated,
-            self.rows.half,
-            within / phase.epochs,
-            self.rows.labels,
-            probabilities,
-        )
-        weights = weighting(seen)
+        weights = weighting(self.rows.dynamics(self.history, latest, within / phase.epochs, probabilities))
         if phase.name == COTRAIN:
             weights[self.rows.gold] = 1.0
         return weights
 
-    def _signal(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Returns what the nets' logits (B, nets, K) say of labels, (B, nets)."""
-        signal = agreement if self.weighting.signal == "agreement" else margin
-        here = labels.to(logits.device)
-        return torch.stack([signal(z, here, self.task) for z in logits.unbind(1)], 1)
-
-    # ---- forward
+    # ---- learning
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Returns the sum over nets of the weighted mean loss, its parts, and in co-training how often the nets agree.
@@ -317,51 +322,20 @@ class CoTrainingLightningModule(ClassifierModule):
             own = slice(None) if together else counted.nonzero().flatten().to(self.device)
             with torch.set_grad_enabled(bool(counted.any())):
                 if together or counted.any():
-                    z = self.net(k)(self._vectors_of(k, batch, "train", own))
+                    z = self.net(k)(self.nets.vectors(k, batch, "train", own))
                     logits.append(z.detach())
-                    parts[f"net_{k + 1}_loss"] = (weights[own, k] * self._row_losses(z, labels[own])).sum() / len(rows)
+                    each = row_losses(z, labels[own], self.class_weight, self.task)
+                    parts[f"net_{k + 1}_loss"] = (weights[own, k] * each).sum() / len(rows)
         loss = torch.stack(list(parts.values())).sum()
         told = {name: value.detach() for name, value in parts.items()} if len(self.nets) > 1 else {}
         if together:
             both = torch.stack(logits, 1)
             if self.record == "training":
-                self.history.update(batch["index"], self._signal(both, labels))
+                self.history.update(batch["index"], signal_of(both, labels, self.weighting.signal, self.task))
             if len(self.nets) > 1:
                 told["agreement"] = share_alike(both, self.task)
                 told |= {f"net_{k + 1}_weight": column.mean() for k, column in enumerate(weights.unbind(1))}
         return {"loss": loss if loss.requires_grad else loss.requires_grad_(), **told}
-
-    def _row_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
-        if self.task == "multilabel":
-            return binary_cross_entropy(logits, labels, self.class_weight)
-        if labels.ndim == 1:
-            return cross_entropy(logits, labels, self.class_weight)
-        return F.cross_entropy(logits, labels.to(logits), self.class_weight, reduction="none")
-
-    def outputs(self, batch: Batch) -> Outputs:
-        """Returns the logits of the nets' mean probability, and as members each net and each scorer."""
-        if not self.is_fitting and self.phase_begun != len(self.phases()) - 1:
-            raise NotFittedError("The fit had not reached its last phase. Way out: lf fit --ckpt_path last, then again.")
-        logits = self._logits(batch, "validation" if self.is_fitting else None)
-        named = dict(zip(self.net_names, logits.unbind(1), strict=False))
-        said = normalise(opinions(batch["scores"], self.task), self.task)
-        for m, name in enumerate(self.scorers):
-            named[name] = said[:, m].masked_fill(~batch["scored"][:, [m]], torch.nan)
-        return Outputs(batch["index"], logits_of_mean(logits, self.task), batch["labels"], named)
-
-    def _logits(self, batch: Batch, split: Split | None) -> Tensor:
-        """Returns (B, nets, K)."""
-        return torch.stack([self.net(k)(self._vectors_of(k, batch, split)) for k in range(len(self.nets))], 1)
-
-    def _vectors_of(self, k: int, batch: Batch, split: Split | None, rows: Tensor | slice = slice(None)) -> Tensor:
-        """Returns the vectors (b, d) of b rows of a batch, kept if net k's encoder is frozen."""
-        kept = self._vectors.get((k % len(self._initial), split)) if split and self._vectors else None
-        if kept is not None:
-            return kept[batch["index"][rows].cpu()].to(self.device)
-        vectors: Tensor = self.net(k).encoder(batch["input_ids"][rows], batch["attention_mask"][rows])
-        return vectors
-
-    # ---- optimisation
 
     def configure_optimizers(self) -> AdamW:
         """As the base, fused also under autocast: what clips here is not Lightning's MixedPrecision, which refuses it."""
@@ -396,26 +370,6 @@ class CoTrainingLightningModule(ClassifierModule):
         self.best_score, self.waited = (float(score), 0) if score > self.best_score else (self.best_score, self.waited + 1)
         self.trainer.should_stop = self.trainer.should_stop or self.waited >= self.patience
 
-    def on_fit_start(self) -> None:
-        """Encodes once what a frozen encoder says; does not go on with a fit that had stopped early."""
-        splits: tuple[Split, ...] = ("train", "validation")
-        for k in range(len(self._initial)):
-            for split in splits if self.net(k).encoder.frozen else ():
-                if self.rows_data.number_of_rows(split):
-                    self._vectors[k, split] = over_rows(self, split, None, partial(self._vectors_of, k, split=None))
-        if self.patience and self.waited >= self.patience:
-            self.trainer.should_stop = True
-
-    def on_fit_end(self) -> None:
-        """Forgets the vectors, which are those of this fit's data."""
-        self._vectors.clear()
-
-    def on_train_end(self) -> None:
-        """Takes in the last epoch of a plan that ends with co-training."""
-        progress: Any = self.trainer.fit_loop.epoch_progress.current
-        if self.weighed_epoch == progress.processed - 1:
-            self._end_epoch(self.weighed_epoch)
-
     # ---- what callbacks show
 
     def is_cotrained(self, epoch: int) -> bool:
@@ -435,11 +389,9 @@ class CoTrainingLightningModule(ClassifierModule):
             self,
             "train",
             pool,
-            lambda batch: probabilities_of(logits_of_mean(self._logits(batch, "train"), self.task), self.task),
+            lambda batch: probabilities_of(logits_of_mean(self.nets.logits(batch, "train"), self.task), self.task),
         )
-        history = self.history
-        told = (history.confidence[pool].nan_to_num(0.0), history.deviation[pool])
-        return LabelReview(pool, self.rows.labels[pool], self.rows.stated[pool], p[pool], *told)
+        return LabelReview.of(self.rows, self.history, p)
 
     def said_of(self, split: Split, index: Tensor, logits: Tensor) -> Tensor:
         """Returns what nets' logits (n, nets, K) say of the LLM's labels of rows of a split: (n, nets), NaN without a label."""
@@ -447,7 +399,7 @@ class CoTrainingLightningModule(ClassifierModule):
         labels, _ = llm_labels(scores[index], scored[index], self.task, self.soft_labels)
         known = labelled(labels)
         said = torch.full(logits.shape[:2], torch.nan)
-        said[known] = self._signal(logits[known], labels[known])
+        said[known] = signal_of(logits[known], labels[known], self.weighting.signal, self.task)
         return said
 
     def weights_against_truth(self, split: Split, said: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
-from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 
 from lf_lightning.calibration import BetaCalibration, Calibrator, TemperatureScaling, probabilities
@@ -20,8 +19,11 @@ from lf_lightning.heads import AverageFusion, Evidence, FusionHead, FusionMLP, L
 from lf_lightning.heads.functional import normalise, opinions
 from lf_lightning.losses import BinaryCrossEntropy, CrossEntropy, RowLoss, labelled, mean_over_labelled
 from lf_lightning.systems.base import ClassifierModule, Schedule
-from lf_lightning.systems.evidence import EncoderEvidence, EvidenceMode, HeldOut
-from lf_lightning.systems.hyperparameters import plain_factory
+from lf_lightning.systems.ddp import let_ddp_rest
+from lf_lightning.systems.evidence import EncoderEvidence, EvidenceMode
+from lf_lightning.systems.fusion_deferral import fit_deferral
+from lf_lightning.systems.head_start import logits_on, start_head, start_references
+from lf_lightning.systems.hyperparameters import keep_factories
 from lf_lightning.systems.row_pass import over_rows
 
 
@@ -133,15 +135,61 @@ class FusionLightningModule(ClassifierModule):
             )
         self._initial_encoder: dict[str, Tensor] = {}
         self._vectors: dict[Split | None, Tensor] = {}
-        for name, factory in (
-            ("head", head),
-            ("calibrator", calibrator),
-            ("score_calibrator", score_calibrator),
-            ("deferral", deferral),
-            ("loss", loss),
-        ):
-            self.hparams[name] = plain_factory(name, self.hparams.get(name, factory))
-        self.hparams.setdefault("_instantiator", "lightning.pytorch.cli.instantiate_module")
+        factories = {"head": head, "calibrator": calibrator, "score_calibrator": score_calibrator, "deferral": deferral}
+        keep_factories(self.hparams, {**factories, "loss": loss})
+
+    # ---- what it predicts
+
+    def outputs(self, batch: Batch) -> Outputs:
+        """Returns fused logits and each member's; while the encoder is still being fitted, the encoder's own."""
+        vectors = self._vectors_of(batch, "validation" if self.is_fitting else None)
+        own = self.classifier(vectors).float()
+        has_head = self.is_selecting if self.is_fitting else self.phase_begun == len(self.phases()) - 1
+        if not has_head and not self.is_fitting:
+            raise NotFittedError("The fit had not reached its last phase. Way out: lf fit --ckpt_path last, then again.")
+        if self.head is None or not has_head:
+            return Outputs(batch["index"], own, batch["labels"], {"encoder": own})
+        members, present = self.opinions_of(own, batch["scores"], batch["scored"])
+        named = {"encoder": own}
+        for m, name in enumerate(self.scorers, start=1):
+            named[name] = members[:, m].masked_fill(~present[:, [m]], torch.nan)
+        for name, reference in self.references.items():
+            named[name] = reference(members, present, vectors)
+        return Outputs(batch["index"], self.head(members, present, vectors.float()).float(), batch["labels"], named)
+
+    def opinions_of(self, logits: Tensor, scores: Tensor, scored: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns opinions (B, M + 1, K) and who has one (B, M + 1): the encoder first, then the calibrated scores."""
+        said = opinions(scores, self.task)
+        each = [normalise(logits, self.task)]
+        each += [normalise(calibrate(said[:, m]), self.task) for m, calibrate in enumerate(self.score_calibrators)]
+        present = torch.cat([torch.ones_like(logits[:, :1], dtype=torch.bool), scored], 1)
+        return torch.stack(each, 1), present
+
+    def probabilities_of(self, members: Tensor, present: Tensor) -> Tensor:
+        """Returns the calibrated probabilities (n, K) of opinions (n, M + 1, K), of which those `present` (n, M + 1) count.
+
+        Raises:
+            ConfigurationError: The head also reads the encoder's vectors, which no one has for a text that is imagined.
+        """
+        if getattr(self.head, "use_representation", False):
+            raise ConfigurationError(
+                "use_representation=True: this head needs more than opinions, so what an opinion is worth before it is known "
+                "cannot be told. Way out: a head without it."
+            )
+        fused = members[:, 0] if self.head is None else self.head(members, present, members.new_empty(len(members), 0))
+        return probabilities(self.calibrator(fused.float()), self.task)
+
+    def _encode(self, batch: Batch) -> Tensor:
+        vectors: Tensor = self.encoder(batch["input_ids"], batch["attention_mask"])
+        return vectors
+
+    def _vectors_of(self, batch: Batch, split: Split | None) -> Tensor:
+        if split in self._vectors:
+            return self._vectors[split][batch["index"].cpu()].to(self.device)
+        return self._encode(batch)
+
+    def _evidence_vectors(self, rows: Tensor) -> Tensor | None:
+        return self._vectors["train"][rows.cpu()].to(self.device) if "train" in self._vectors else None
 
     # ---- the plan of a fit
 
@@ -174,12 +222,27 @@ class FusionLightningModule(ClassifierModule):
                     "This module was fitted before, so its encoder would give opinions of rows that it has learned from. "
                     "Way out: a new module; to go on with an interrupted fit, a new module and ckpt_path."
                 )
-            _let_ddp_rest_groups(self.trainer.strategy)
+            let_ddp_rest(self.trainer.strategy, "each phase of this fit trains some groups only", ", or evidence: joint")
         if stage == "fit" and not self.encoder.frozen and len(self.phases()) > 2:
             self._initial_encoder = {name: value.clone() for name, value in self.encoder.state_dict().items()}
         if self.compile_encoder:
             self.encoder.model.compile()
         super().setup(stage)
+
+    def begin_phase(self, position: int, phase: Phase) -> None:
+        """Collects what the encoder of the phase before says out of sample, then starts the next encoder, or the head."""
+        self._collect(position - 1)
+        if phase.name == "head":
+            self.encoder.requires_grad_(False)
+            self.classifier.requires_grad_(False)
+            self._encode_once(*self._splits_of_head())
+            self._start_head()
+        else:
+            if self._initial_encoder:
+                self.encoder.load_state_dict(self._initial_encoder)
+            torch.manual_seed(self.seed)
+            self.classifier.reset_parameters()
+        self.trainer.optimizers[0].state.clear()
 
     def on_fit_start(self) -> None:
         """Encodes once what no later step changes: all texts of a frozen encoder, and validation texts in the head's phase."""
@@ -197,20 +260,9 @@ class FusionLightningModule(ClassifierModule):
             if split not in self._vectors and self.rows_data.number_of_rows(split):
                 self._vectors[split] = over_rows(self, split, None, self._encode)
 
-    def begin_phase(self, position: int, phase: Phase) -> None:
-        """Collects what the encoder of the phase before says out of sample, then starts the next encoder, or the head."""
-        self._collect(position - 1)
-        if phase.name == "head":
-            self.encoder.requires_grad_(False)
-            self.classifier.requires_grad_(False)
-            self._encode_once(*self._splits_of_head())
-            self._start_head()
-        else:
-            if self._initial_encoder:
-                self.encoder.load_state_dict(self._initial_encoder)
-            torch.manual_seed(self.seed)
-            self.classifier.reset_parameters()
-        self.trainer.optimizers[0].state.clear()
+    def on_fit_end(self) -> None:
+        """Forgets the vectors, which are those of this fit's data."""
+        self._vectors.clear()
 
     def _collect(self, position: int) -> None:
         rows = self.evidence.rows_after(position, self.rows_data) if self.head is not None else None
@@ -226,37 +278,7 @@ class FusionLightningModule(ClassifierModule):
             with torch.no_grad():
                 own = self.classifier(self._vectors["validation"].to(self.device)).float().cpu()
             sides.append(self._evidence_on("validation", own))
-        members, present, labels, vectors = zip(*sides, strict=True)
-        representation = torch.cat(vectors) if all(v is not None for v in vectors) else None
-        evidence = Evidence(torch.cat(members), torch.cat(present), torch.cat(labels), representation)
-        held = self.head.start(evidence)
-        references = self._start_references(evidence)
-        self.evidence.held_out = None
-        if held is not None and not getattr(self.head, "use_representation", False):
-            rows = HeldOut(*evidence[:3], torch.zeros_like(held), references)
-            with torch.no_grad():
-                self.evidence.held_out = rows._replace(correction=held - self._head_on(rows))
-
-    def _head_on(self, rows: HeldOut) -> Tensor:
-        """The head's logits (n, K) of held-out rows, corrected, on the CPU and without dropout."""
-        assert self.head is not None
-        was_training = self.head.training
-        self.head.eval()
-        members, present = rows.members.to(self.device), rows.present.to(self.device)
-        fused: Tensor = self.head(members, present, members.new_empty(len(members), 0))
-        self.head.train(was_training)
-        return fused.float().cpu() + rows.correction
-
-    @torch.no_grad()
-    def held_out(self) -> Outputs | None:
-        """Returns the head's evidence, each row as if head and stack had not been fitted on it; None where nobody knows."""
-        rows = self.evidence.held_out
-        if rows is None:
-            return None
-        named = dict(zip(self.references, rows.references, strict=True))
-        for m, name in enumerate(("encoder", *self.scorers)):
-            named[name] = rows.members[:, m].masked_fill(~rows.present[:, [m]], torch.nan)
-        return Outputs(torch.arange(len(rows.labels)), self._head_on(rows), rows.labels, named)
+        self.evidence.held_out = start_head(self.head, self.references, sides, self.device)
 
     def _evidence_on(self, split: Split, logits: Tensor) -> Evidence:
         scores, scored, labels = self.rows_data.scores_and_labels(split)
@@ -265,6 +287,49 @@ class FusionLightningModule(ClassifierModule):
         members, present = self.opinions_of(*here)
         vectors = self._vectors[split][known] if split in self._vectors else None
         return Evidence(members.cpu(), present.cpu(), labels[known], vectors)
+
+    # ---- learning
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Returns the loss of the current phase and its parts."""
+        phase = self.phase_of(self.current_epoch)[1]
+        if phase.name == "head":
+            assert self.evidence.logits is not None
+            rows = batch["index"].cpu()
+            logits = self.evidence.logits[rows].to(self.device)
+            loss = self._mean_loss(self._fuse(batch, logits, self._evidence_vectors(rows)), batch)
+            return {"loss": loss if loss.requires_grad else loss.requires_grad_()}  # a head may have nothing to train
+        vectors = self._vectors_of(batch, "train")
+        own = self.classifier(self.dropout(vectors))
+        loss = self._mean_loss(own, batch)
+        if phase.name != "joint":
+            return {"loss": loss}
+        fused = self._mean_loss(self._fuse(batch, own, vectors), batch)
+        return {"loss": fused + self.auxiliary_weight * loss, "fusion_loss": fused, "encoder_loss": loss}
+
+    def _fuse(self, batch: Batch, logits: Tensor, vectors: Tensor | None) -> Tensor:
+        assert self.head is not None
+        scored = batch["scored"]
+        if self.score_dropout > 0:
+            scored = scored & (torch.rand(scored.shape, device=scored.device) >= self.score_dropout)
+        members, present = self.opinions_of(logits, batch["scores"], scored)
+        fused: Tensor = self.head(members, present, vectors)
+        return fused
+
+    def _mean_loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        return mean_over_labelled(self.loss(logits.float(), batch["labels"], self.class_weight), batch["labels"])
+
+    # ---- what callbacks fit
+
+    def held_out(self) -> Outputs | None:
+        """Returns the head's evidence, each row as if head and stack had not been fitted on it; None where nobody knows."""
+        rows = self.evidence.held_out
+        if rows is None or self.head is None:
+            return None
+        named = dict(zip(self.references, rows.references, strict=True))
+        for m, name in enumerate(("encoder", *self.scorers)):
+            named[name] = rows.members[:, m].masked_fill(~rows.present[:, [m]], torch.nan)
+        return Outputs(torch.arange(len(rows.labels)), logits_on(self.head, rows, self.device), rows.labels, named)
 
     def fit_score_calibrators(self, scores: Tensor, scored: Tensor, labels: Tensor) -> None:
         """Fits each scorer's calibrator.
@@ -290,69 +355,19 @@ class FusionLightningModule(ClassifierModule):
             members = torch.stack([outputs.members[name][known] for name in ("encoder", *self.scorers)], 1)
             present = members.isfinite().all(-1)
             members = normalise(members.nan_to_num(0.0), self.task)
-            self._start_references(Evidence(members, present, outputs.labels[known]))
+            start_references(self.references, Evidence(members, present, outputs.labels[known]), self.device)
             vectors = torch.empty(len(members), 0)
             for name, reference in self.references.items():
                 outputs.members[name][known] = reference.cpu()(members, present, vectors)
                 reference.to(self.device)
 
-    def _start_references(self, evidence: Evidence) -> Tensor:
-        """Fits them, and returns their logits (R, n, K) of the evidence, held out."""
-        vectors = torch.empty(len(evidence.labels), 0)
-        held = []
-        for module in self.references.values():
-            reference = cast("FusionHead", module)
-            started = reference.start(evidence)
-            held.append(reference.cpu()(evidence.members, evidence.present, vectors) if started is None else started)
-            reference.to(self.device)
-        return torch.stack(held)
-
-    # ---- deferral: whom to ask about which text
-
-    def probabilities_of(self, members: Tensor, present: Tensor) -> Tensor:
-        """Returns the calibrated probabilities (n, K) of opinions (n, M + 1, K), of which those `present` (n, M + 1) count.
-
-        Raises:
-            ConfigurationError: The head also reads the encoder's vectors, which no one has for a text that is imagined.
-        """
-        if getattr(self.head, "use_representation", False):
-            raise ConfigurationError(
-                "use_representation=True: this head needs more than opinions, so what an opinion is worth before it is known "
-                "cannot be told. Way out: a head without it."
-            )
-        fused = members[:, 0] if self.head is None else self.head(members, present, members.new_empty(len(members), 0))
-        return probabilities(self.calibrator(fused.float()), self.task)
-
     def fit_deferral(self, outputs: Outputs) -> None:
         """Fits the deferral on what nothing was fitted on, and keeps what is said of the validation rows at each stage.
-
-        The fusion's own opinion of them is the held-out one, as far as it is known (`held_out`).
 
         Args:
             outputs: Of the whole validation split; calibrators are fitted.
         """
-        known = labelled(outputs.labels)
-        rows = self.validation_rows.chosen(int(known.sum()))
-        if not len(rows) or getattr(self.head, "use_representation", False):
-            return
-        labels = outputs.labels[known]
-        held = self.held_out() if self.head is not None else None
-        final = held.logits[-len(labels) :] if held is not None else outputs.logits[known]
-        last = probabilities(self.calibrator(final[rows].to(self.device)), self.task)
-        if self.deferral is None:
-            self.validation_rows.keep(last[None], labels[rows], last.new_empty(len(rows), 0))
-            return
-        members, present = self.stated(outputs, known)
-        evidence = self.evidence.held_out or HeldOut(members, present, labels, last, last)
-        self.deferral.fit(
-            evidence.members.to(self.device),
-            evidence.present.to(self.device),
-            evidence.labels.to(self.device),
-            self.probabilities_of,
-        )
-        members, present = members[rows], present[rows]
-        stages = self.stages(members, present)[:-1]
-        self.validation_rows.keep(torch.cat([stages, last[None]]), labels[rows], self.worth(self.deferral, members, present))
+        fit_deferral(self, outputs)
 
     def stated(self, outputs: Outputs, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Returns opinions (n, M + 1, K) of the encoder and the scorers on some rows (a mask), and who has one (n, M + 1)."""
@@ -369,81 +384,7 @@ class FusionLightningModule(ClassifierModule):
         each = [deferral.values(m, members, present, self.probabilities_of) for m in range(len(self.scorers))]
         return torch.stack(each, 1)
 
-    # ---- forward
-
-    def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Returns the loss of the current phase and its parts."""
-        phase = self.phase_of(self.current_epoch)[1]
-        if phase.name == "head":
-            assert self.evidence.logits is not None
-            rows = batch["index"].cpu()
-            logits = self.evidence.logits[rows].to(self.device)
-            loss = self._mean_loss(self._fuse(batch, logits, self._evidence_vectors(rows)), batch)
-            return {"loss": loss if loss.requires_grad else loss.requires_grad_()}  # a head may have nothing to train
-        vectors = self._vectors_of(batch, "train")
-        own = self.classifier(self.dropout(vectors))
-        loss = self._mean_loss(own, batch)
-        if phase.name != "joint":
-            return {"loss": loss}
-        fused = self._mean_loss(self._fuse(batch, own, vectors), batch)
-        return {"loss": fused + self.auxiliary_weight * loss, "fusion_loss": fused, "encoder_loss": loss}
-
-    def outputs(self, batch: Batch) -> Outputs:
-        """Returns fused logits and each member's; while the encoder is still being fitted, the encoder's own."""
-        vectors = self._vectors_of(batch, "validation" if self.is_fitting else None)
-        own = self.classifier(vectors).float()
-        has_head = self.is_selecting if self.is_fitting else self.phase_begun == len(self.phases()) - 1
-        if not has_head and not self.is_fitting:
-            raise NotFittedError("The fit had not reached its last phase. Way out: lf fit --ckpt_path last, then again.")
-        if self.head is None or not has_head:
-            return Outputs(batch["index"], own, batch["labels"], {"encoder": own})
-        members, present = self.opinions_of(own, batch["scores"], batch["scored"])
-        named = {"encoder": own}
-        for m, name in enumerate(self.scorers, start=1):
-            named[name] = members[:, m].masked_fill(~present[:, [m]], torch.nan)
-        for name, reference in self.references.items():
-            named[name] = reference(members, present, vectors)
-        return Outputs(batch["index"], self.head(members, present, vectors.float()).float(), batch["labels"], named)
-
-    def _fuse(self, batch: Batch, logits: Tensor, vectors: Tensor | None) -> Tensor:
-        assert self.head is not None
-        scored = batch["scored"]
-        if self.score_dropout > 0:
-            scored = scored & (torch.rand(scored.shape, device=scored.device) >= self.score_dropout)
-        members, present = self.opinions_of(logits, batch["scores"], scored)
-        fused: Tensor = self.head(members, present, vectors)
-        return fused
-
-    def opinions_of(self, logits: Tensor, scores: Tensor, scored: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns opinions (B, M + 1, K) and who has one (B, M + 1): the encoder first, then the calibrated scores."""
-        said = opinions(scores, self.task)
-        each = [normalise(logits, self.task)]
-        each += [normalise(calibrate(said[:, m]), self.task) for m, calibrate in enumerate(self.score_calibrators)]
-        present = torch.cat([torch.ones_like(logits[:, :1], dtype=torch.bool), scored], 1)
-        return torch.stack(each, 1), present
-
-    def _mean_loss(self, logits: Tensor, batch: Batch) -> Tensor:
-        return mean_over_labelled(self.loss(logits.float(), batch["labels"], self.class_weight), batch["labels"])
-
-    # ---- encoding
-
-    def _encode(self, batch: Batch) -> Tensor:
-        vectors: Tensor = self.encoder(batch["input_ids"], batch["attention_mask"])
-        return vectors
-
-    def _vectors_of(self, batch: Batch, split: Split | None) -> Tensor:
-        if split in self._vectors:
-            return self._vectors[split][batch["index"].cpu()].to(self.device)
-        return self._encode(batch)
-
-    def _evidence_vectors(self, rows: Tensor) -> Tensor | None:
-        return self._vectors["train"][rows.cpu()].to(self.device) if "train" in self._vectors else None
-
     # ---- state
-
-    def on_fit_end(self) -> None:
-        """Forgets the vectors, which are those of this fit's data."""
-        self._vectors.clear()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keeps the phase and the evidence."""
@@ -458,12 +399,3 @@ class FusionLightningModule(ClassifierModule):
         if not any(name in weights for name in later):
             weights.update({name: value for name, value in self.state_dict().items() if name in later})
         self.evidence.restore(checkpoint["evidence"])
-
-
-def _let_ddp_rest_groups(strategy: Any) -> None:
-    # No phase trains every group, and DDP waits for the gradient of each weight that it was not told to look for.
-    if isinstance(strategy, DDPStrategy) and not strategy._ddp_kwargs.setdefault("find_unused_parameters", True):
-        raise ConfigurationError(
-            "find_unused_parameters=False: each phase of this fit trains some groups only. "
-            "Way out: trainer.strategy: ddp_find_unused_parameters_true, or evidence: joint."
-        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from functools import partial
 from typing import Any
 
@@ -39,6 +39,21 @@ def plain_factory(argument: str, factory: Callable[..., Any] | Mapping[str, Any]
         )
     options = dict(factory.keywords) if isinstance(factory, partial) else {}
     return {"class_path": f"{made.__module__}.{made.__qualname__}", "init_args": options}
+
+
+def keep_factories(hparams: MutableMapping[str, Any], factories: Mapping[str, Callable[..., Any] | None]) -> None:
+    """Puts a module's factories into its hyper-parameters as plain values, and names who makes them of these again.
+
+    Args:
+        hparams: The module's; what they have already, a parser's partials or a checkpoint's plain values, goes first.
+        factories: By argument, as the module was given them.
+
+    Raises:
+        ConfigurationError: See `plain_factory`.
+    """
+    for name, factory in factories.items():
+        hparams[name] = plain_factory(name, hparams.get(name, factory))
+    hparams.setdefault("_instantiator", "lightning.pytorch.cli.instantiate_module")
 
 
 def check_factories(hyperparameters: Mapping[str, Any], system: type) -> None:

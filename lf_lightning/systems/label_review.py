@@ -10,7 +10,7 @@ from torch import Tensor
 from lf_lightning.contract import Task
 from lf_lightning.dynamics import Confidence, Dynamics, History, Weighting
 from lf_lightning.losses import labelled
-from lf_lightning.systems.pseudo_labels import llm_labels
+from lf_lightning.systems.pseudo_labels import TrainRows, llm_labels
 
 
 class LabelReview(NamedTuple):
@@ -31,6 +31,13 @@ class LabelReview(NamedTuple):
     probabilities: Tensor
     confidence: Tensor
     variability: Tensor
+
+    @classmethod
+    def of(cls, rows: TrainRows, history: History, probabilities: Tensor) -> LabelReview:
+        """Returns it from the train rows, what the nets said of them, and the fitted pair's probabilities (N, K)."""
+        pool = rows.pool
+        told = (history.confidence[pool].nan_to_num(0.0), history.deviation[pool])
+        return cls(pool, rows.labels[pool], rows.stated[pool], probabilities[pool], *told)
 
 
 def weighed_beside_truth(

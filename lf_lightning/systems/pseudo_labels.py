@@ -7,10 +7,12 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F  # noqa: N812  (the name that PyTorch's own documentation uses)
 
 from lf_lightning.contract import RowsData, Task
-from lf_lightning.errors import DataError
-from lf_lightning.losses import labelled
+from lf_lightning.dynamics import Dynamics, History
+from lf_lightning.errors import ConfigurationError, DataError
+from lf_lightning.losses import binary_cross_entropy, cross_entropy, labelled
 
 CoTrainRows = Literal["pool", "gold", "both"]
 
@@ -37,6 +39,37 @@ class TrainRows(NamedTuple):
     def chosen(self, kind: CoTrainRows) -> Tensor:
         """Returns rows by kind, ascending."""
         return {"gold": self.gold, "pool": self.pool, "both": torch.cat([self.gold, self.pool]).sort().values}[kind]
+
+    def require(self, pool: bool, gold: bool) -> None:
+        """Raises unless there are rows of the kinds that a fit learns from.
+
+        Args:
+            pool: Whether it learns from unlabelled rows.
+            gold: Whether it learns from labelled rows.
+
+        Raises:
+            ConfigurationError: There is none of a kind.
+        """
+        if pool and not len(self.pool):
+            raise ConfigurationError(
+                "No unlabelled train row has an LLM label to learn from. Way out: data.keep_unlabelled: true, data.scores with "
+                "scores of these rows, and data.labels_per_class or data.labelled_column where every row has a label."
+            )
+        if gold and not len(self.gold):
+            raise ConfigurationError("No train row has a gold label. Way out: weights_epochs: 0 and finetune_epochs: 0.")
+
+    def dynamics(self, history: History, latest: Tensor | None, progress: float, probabilities: Tensor | None) -> Dynamics:
+        """Returns what is known of the rows when an epoch begins.
+
+        Args:
+            history: What the nets said of the labels so far.
+            latest: (N, nets), what they said in the newest epoch; None: nothing.
+            progress: Share of the phase that is over, in [0, 1).
+            probabilities: See `Dynamics`.
+        """
+        known = history.confidence
+        newest = torch.full_like(known, torch.nan) if latest is None else latest
+        return Dynamics(known, history.deviation, newest, self.stated, self.half, progress, self.labels, probabilities)
 
     def fingerprint(self) -> str:
         """Returns the SHA-256 of labels, stated probabilities and halves, 64 hex digits."""
@@ -65,7 +98,7 @@ def train_rows(data: RowsData, task: Task, soft: bool, seed: int) -> TrainRows:
     is_gold = labelled(gold_labels)
     labels, stated = llm_labels(scores, scored, task, soft)
     if soft and task == "multiclass":
-        gold_rows = torch.nn.functional.one_hot(gold_labels.clamp(min=0), labels.shape[-1]).to(labels)
+        gold_rows = F.one_hot(gold_labels.clamp(min=0), labels.shape[-1]).to(labels)
     else:
         gold_rows = gold_labels.to(labels.dtype)
     has_label = labelled(labels)
@@ -109,3 +142,19 @@ def hard_labels(p: Tensor) -> Tensor:
     """
     best, second = p.nan_to_num(0.0).topk(2, dim=-1).values.unbind(-1)
     return p.argmax(-1).masked_fill(best == second, -1)
+
+
+def row_losses(logits: Tensor, labels: Tensor, class_weight: Tensor | None, task: Task) -> Tensor:
+    """Returns the loss of each row (n,), of hard labels or of an LLM's probabilities.
+
+    Args:
+        logits: (n, K).
+        labels: As of `TrainRows`, of rows that have one.
+        class_weight: (K,), or None.
+        task: Multi-class or multi-label.
+    """
+    if task == "multilabel":
+        return binary_cross_entropy(logits, labels, class_weight)
+    if labels.ndim == 1:
+        return cross_entropy(logits, labels, class_weight)
+    return F.cross_entropy(logits, labels.to(logits), class_weight, reduction="none")

@@ -26,7 +26,7 @@ from lf_lightning.systems.causal_model import (
     load_causal_tokenizer,
     plain_config,
 )
-from lf_lightning.systems.hyperparameters import plain_factory
+from lf_lightning.systems.hyperparameters import keep_factories
 from lf_lightning.systems.rationales import Layout, Pieces, collate, reason_ids, sequences
 
 
@@ -149,8 +149,7 @@ class ReasoningLightningModule(ClassifierModule):
         """By train row, the tokens of its reasons; there during a fit."""
         self._fingerprint = ""
         """Of these, over a fit and its resumption."""
-        self.hparams["calibrator"] = plain_factory("calibrator", self.hparams.get("calibrator", calibrator))
-        self.hparams.setdefault("_instantiator", "lightning.pytorch.cli.instantiate_module")
+        keep_factories(self.hparams, {"calibrator": calibrator})
 
     # ---- the plan of a fit
 

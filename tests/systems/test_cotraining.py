@@ -183,7 +183,7 @@ def test_one_optimizer_on_the_sum_is_two_optimizers(world: Path, tmp_path: Path)
             if not self.steps:
                 self.twin.load_state_dict(pl_module.state_dict())
                 for k in (0, 1):  # the phase has not begun yet at its first batch: the nets are about to begin anew
-                    self.twin.net(k).encoder.load_state_dict(pl_module._initial[0])
+                    self.twin.net(k).encoder.load_state_dict(pl_module.nets.initial[0])
                     torch.manual_seed(pl_module.seed * 100 + k)
                     self.twin.net(k).classifier.reset_parameters()
                 self.optimizers = []

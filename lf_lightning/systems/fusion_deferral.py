@@ -1,0 +1,48 @@
+"""Fitting a fusion's deferral, and keeping what it says of its validation rows with none, some and all scorers asked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from lf_lightning.calibration import probabilities
+from lf_lightning.contract import Outputs
+from lf_lightning.losses import labelled
+from lf_lightning.systems.evidence import HeldOut
+
+if TYPE_CHECKING:
+    from lf_lightning.systems.fusion import FusionLightningModule
+
+
+def fit_deferral(fusion: FusionLightningModule, outputs: Outputs) -> None:
+    """Fits on what nothing was fitted on, see `FusionLightningModule.fit_deferral`.
+
+    The fusion's own opinion of the validation rows is the held-out one, as far as it is known. A head that also reads the
+    encoder's vectors has no deferral.
+
+    Args:
+        fusion: Its calibrators are fitted.
+        outputs: Of the whole validation split.
+    """
+    known = labelled(outputs.labels)
+    kept = fusion.validation_rows
+    rows = kept.chosen(int(known.sum()))
+    if not len(rows) or getattr(fusion.head, "use_representation", False):
+        return
+    labels = outputs.labels[known]
+    held = fusion.held_out() if fusion.head is not None else None
+    final = held.logits[-len(labels) :] if held is not None else outputs.logits[known]
+    last = probabilities(fusion.calibrator(final[rows].to(fusion.device)), fusion.task)
+    if fusion.deferral is None:
+        kept.keep(last[None], labels[rows], last.new_empty(len(rows), 0))
+        return
+    members, present = fusion.stated(outputs, known)
+    evidence = fusion.evidence.held_out or HeldOut(members, present, labels, last, last)
+    device = fusion.device
+    fusion.deferral.fit(
+        evidence.members.to(device), evidence.present.to(device), evidence.labels.to(device), fusion.probabilities_of
+    )
+    members, present = members[rows], present[rows]
+    stages = fusion.stages(members, present)[:-1]
+    kept.keep(torch.cat([stages, last[None]]), labels[rows], fusion.worth(fusion.deferral, members, present))
