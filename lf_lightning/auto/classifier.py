@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,22 +12,22 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import accuracy_score
-from sklearn.utils import check_consistent_length, check_random_state
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from lf_lightning.auto.asking import ask_all, keep_given, require_some, scores_from
-from lf_lightning.auto.inputs import Targets, labelled, read_targets, read_texts, table_of
+from lf_lightning.auto.fit_rows import fit_rows
+from lf_lightning.auto.inputs import Targets, labelled, read_targets, read_texts
 from lf_lightning.auto.keeping import Keeping
+from lf_lightning.auto.llm_scores import opinion_of, scores_of_fit
 from lf_lightning.auto.members import scorers_of
 from lf_lightning.auto.settings import check_keys, check_no_key, merged
 from lf_lightning.auto.training import Choices, Fitted, choose, fit, plan_line, summary_line
+from lf_lightning.callbacks.judging import Opinion
 from lf_lightning.errors import ConfigurationError
-from lf_lightning.predictor.deferring import Deferring
 from lf_lightning.predictor.predictor import Predictor
 from lf_lightning.predictor.saving import refuse_full
 from lf_lightning.scoring.base import Scorer
 from lf_lightning.scoring.models import device_of
-from lf_lightning.store import ScoreStore
 
 
 class AutoFusionClassifier(Keeping, ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -177,8 +176,8 @@ class AutoFusionClassifier(Keeping, ClassifierMixin, BaseEstimator):  # type: ig
             ProviderAccessError: No key, or one that is not accepted.
         """
         said = self._said()
-        targets, rows, held_out = said._rows(X, y, validation)
-        texts = [*rows["text"], *([] if held_out is None else held_out["text"])]
+        rows = fit_rows(said, X, y, validation)
+        targets, held_out = rows.targets, rows.validation
         device, seed = device_of(said.device), _seed(said.random_state)
         given = said.scores if scores is None else scores
         if said.scores is not None and said.llm_provider is not None:
@@ -187,8 +186,8 @@ class AutoFusionClassifier(Keeping, ClassifierMixin, BaseEstimator):  # type: ig
             refuse_full(said.output_dir, "output_dir")
         members = said._members(targets) if given is None else []
         choices = choose(
-            len(rows),
-            len(set(rows["text"])),
+            len(rows.train),
+            len(set(rows.train["text"])),
             len(targets.classes),
             device,
             said.ml_model,
@@ -200,46 +199,27 @@ class AutoFusionClassifier(Keeping, ClassifierMixin, BaseEstimator):  # type: ig
             said.batch_size,
             said.validation_share,
         )
-        said._tell(
-            plan_line(len(rows), None if held_out is None else len(held_out), targets.task, len(targets.classes), choices)
-        )
-        paid, names = 0.0, None
-        on_missing: Literal["error", "mask"] = said.on_missing
-        with ExitStack() as stack:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lf_lightning_")))
-            store: str | None = None if given is None else os.fspath(given) if _is_path(given) else str(folder / "scores")
-            if members:
-                store = str(folder / "scores")
-                kept = ScoreStore(store, create=True)
-                paid = ask_all(members, texts, kept, said.max_cost, said.on_missing, said._tell, tell_all=True)
-                require_some(members, kept)
-                names = [scorer.card.name for scorer in members]
-            elif store is not None and not _is_path(given):
-                if held_out is not None:
-                    raise ConfigurationError(
-                        "scores as an array know nothing of the rows of `validation`. Way out: a score store, or no validation."
-                    )
-                own = _of_rows(given, rows["place"].to_numpy(), len(said._texts(X)))
-                names = keep_given(own, texts, targets.names, targets.task, ScoreStore(store, create=True))
-            if names is not None:
-                on_missing = "mask"  # who had to answer has done so, or has been named
+        kept = None if held_out is None else len(held_out)
+        said._tell(plan_line(len(rows.train), kept, targets.task, len(targets.classes), choices))
+        with tempfile.TemporaryDirectory(prefix="lf_lightning_") as folder:
+            found = scores_of_fit(said, rows, given, members, Path(folder))
             fitted = fit(
-                rows[["text", "label"]],
+                rows.train[["text", "label"]],
                 held_out,
                 targets.names,
                 targets.task,
-                store,
-                names,
-                on_missing,
+                found.store,
+                found.names,
+                found.on_missing,
                 choices,
                 said.max_length,
                 said.max_words,
                 targets.task == "multilabel" if said.tune_decisions is None else said.tune_decisions,
                 seed,
-                folder / "run",
+                Path(folder) / "run",
                 said.verbose,
             )
-        self._take(targets, fitted, choices, members, paid)
+        self._take(targets, fitted, choices, members, found.paid)
         said._tell(summary_line(fitted.figures))
         if said.output_dir is not None:
             self.save(said.output_dir)
@@ -254,8 +234,8 @@ class AutoFusionClassifier(Keeping, ClassifierMixin, BaseEstimator):  # type: ig
             scores: (n, M, K) or (n, K) probabilities, NaN where there is none, or the folder of a score store; None: as in the
                 fit, the LLMs are asked about texts that they were not asked about before. After a fit on an array: none.
         """
-        opinion = self._opinion(X, scores)
-        return self._targets.given_back(opinion.decisions)
+        decisions = self._opinion(X, scores).decisions  # first, as it says of a classifier without a fit that it has none
+        return self._targets.given_back(decisions)
 
     def predict_proba(self, X: Any, *, scores: Any = None) -> NDArray[np.float64]:
         """Returns calibrated probabilities (n, K), columns as `classes_`; rows sum to 1 where one label is right.
@@ -264,8 +244,7 @@ class AutoFusionClassifier(Keeping, ClassifierMixin, BaseEstimator):  # type: ig
             X: As for `predict`.
             scores: As for `predict`.
         """
-        probabilities: NDArray[np.float64] = self._opinion(X, scores).probabilities
-        return probabilities
+        return self._opinion(X, scores).probabilities
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None, *, scores: Any = None) -> float:
         """Returns the accuracy, in multi-label the share of rows with all labels right.
@@ -308,30 +287,6 @@ class AutoFusionClassifier(Keeping, ClassifierMixin, BaseEstimator):  # type: ig
     def _texts(self, X: Any) -> list[str]:
         return read_texts(X, self.text_column, self.max_words)
 
-    def _rows(self, X: Any, y: Any, validation: Any) -> tuple[Targets, Any, Any]:
-        """The targets, the labelled rows (`text`, `label`, `place` in X), and those of `validation` or None."""
-        texts = self._texts(X)
-        targets, encoded = read_targets(X, y, self.label_columns, self.label_column, self.multi_label)
-        check_consistent_length(texts, encoded)
-        known = np.flatnonzero(labelled(encoded))
-        if len(known) < len(texts):
-            self._tell(f"{len(texts) - len(known):,} of {len(texts):,} rows have no label and are left out")
-        rows = table_of([texts[place] for place in known], targets, encoded[known])
-        rows["place"] = known
-        if validation is None:
-            return targets, rows, None
-        own = validation if isinstance(validation, tuple) else (validation, None)
-        if len(own) != 2:
-            raise ConfigurationError(
-                "validation is a tuple of another length than 2. Way out: (texts, labels), or a data frame."
-            )
-        kept = self._texts(own[0])
-        names = targets.classes.tolist()
-        _, truth = read_targets(own[0], own[1], names, self._label_column, targets.task == "multilabel")
-        check_consistent_length(kept, truth)
-        there = np.flatnonzero(labelled(truth))
-        return targets, rows, table_of([kept[place] for place in there], targets, truth[there])
-
     def _members(self, targets: Targets) -> list[Scorer]:
         return scorers_of(
             self.llm_provider,
@@ -360,60 +315,13 @@ class AutoFusionClassifier(Keeping, ClassifierMixin, BaseEstimator):  # type: ig
     def _targets(self) -> Targets:
         return Targets(self.task_, self.classes_, self._form)
 
-    def _opinion(self, X: Any, scores: Any) -> Any:
+    def _opinion(self, X: Any, scores: Any) -> Opinion:
         check_is_fitted(self)
-        said = self._said()
-        texts = said._texts(X)
-        known = said.scores if scores is None else scores
-        if known is not None:
-            if not _is_path(known):
-                known = np.asarray(known, dtype=np.float32)
-                known = known[:, None] if known.ndim == 2 else known
-            return self.predictor_.opinion(texts, known)
-        if self._asked is None and said.on_missing == "error":
-            raise ConfigurationError(
-                f"The model was fitted with {', '.join(self.predictor_.scorers)}, and nobody is named who may be asked now. "
-                "Way out: load(folder, llm_provider=...), where 'saved' takes the folder's word; scores=...; or "
-                "set_params(on_missing='mask'), and the encoder decides."
-            )
-        if not self._asked:
-            return self.predictor_.opinion(texts)
-        with tempfile.TemporaryDirectory(prefix="lf_lightning_") as folder:
-            store = ScoreStore(Path(folder) / "scores", create=True)
-            if said.llm_budget is not None:
-                return self._deferred(texts, store, said, said.llm_budget)
-            ask_all(self._asked, texts, store, said.max_cost, said.on_missing, said._tell, tell_all=False)
-            return self.predictor_.opinion(texts, scores_from(store, self._asked, texts, self._targets.names))
-
-    def _deferred(self, texts: list[str], store: ScoreStore, said: AutoFusionClassifier, budget: float) -> Any:
-        """The opinion with as many questions as `llm_budget` allows."""
-        if not 0 <= budget <= 1:
-            raise ConfigurationError(f"llm_budget={budget}: a share in [0, 1]. Way out: 0.2, or None for all texts.")
-        scorers = {scorer.card.name: scorer for scorer in self._asked or ()}
-
-        def ask(name: str, chosen: list[str]) -> NDArray[Any]:
-            one = [scorers[name]]
-            ask_all(one, chosen, store, said.max_cost, said.on_missing, said._tell, tell_all=False)
-            return scores_from(store, one, chosen, self._targets.names)[:, 0]
-
-        deferring = Deferring(self.predictor_.module)
-        return deferring.answer(self.predictor_, texts, ask, deferring.plan(budget=budget), stream=True).opinion
+        return opinion_of(self, X, scores)
 
     def _tell(self, line: str) -> None:
         if self.verbose:
             print(line, flush=True)
-
-
-def _is_path(scores: Any) -> bool:
-    return isinstance(scores, (str, os.PathLike))
-
-
-def _of_rows(scores: Any, places: NDArray[np.int64], total: int) -> NDArray[Any]:
-    """The scores of the rows that have a label."""
-    values = np.asarray(scores)
-    if values.ndim < 2 or len(values) != total:
-        raise ConfigurationError(f"scores have the shape {values.shape}; {total} texts need ({total}, scorers, labels).")
-    return values[places]
 
 
 def _seed(random_state: Any) -> int:

@@ -135,8 +135,10 @@ class FusionLightningModule(ClassifierModule):
             )
         self._initial_encoder: dict[str, Tensor] = {}
         self._vectors: dict[Split | None, Tensor] = {}
-        factories = {"head": head, "calibrator": calibrator, "score_calibrator": score_calibrator, "deferral": deferral}
-        keep_factories(self.hparams, {**factories, "loss": loss})
+        keep_factories(
+            self.hparams,
+            {"head": head, "calibrator": calibrator, "score_calibrator": score_calibrator, "deferral": deferral, "loss": loss},
+        )
 
     # ---- what it predicts
 
