@@ -9,8 +9,6 @@ encoders are those of `benchmarks.fusion_llm_labels`, fitted on train rows only.
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +17,7 @@ from scipy.stats import binom
 from torch import Tensor
 
 from benchmarks import record
-from benchmarks.fusion_llm_labels import SETS
+from benchmarks.fusion_llm_labels import parser_of
 from benchmarks.opinions import said_by
 from lf_lightning.calibration import BetaCalibration, PlugInDecision, TemperatureScaling, probabilities
 from lf_lightning.deferral import ExpectedGain, plan_for
@@ -234,12 +232,7 @@ def claim_of(sets: dict[str, Any]) -> str:
 
 def main() -> None:
     """Runs all sets, and writes the record."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--sets", nargs="+", default=list(SETS), choices=list(SETS))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/conformal.json"))
-    options = parser.parse_args()
+    options = parser_of(__doc__, "conformal").parse_args()
     figures = {}
     for name in options.sets:
         splits = []

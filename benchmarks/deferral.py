@@ -8,15 +8,13 @@ what they say is kept, so that a second run takes seconds.
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks import record
 from benchmarks.fits import _weighted
-from benchmarks.fusion_llm_labels import SETS
+from benchmarks.fusion_llm_labels import parser_of
 from benchmarks.opinions import DEFERRALS, Said, said_by
 from lf_lightning.deferral import cost_curve, order_of_asking
 
@@ -116,12 +114,7 @@ def claim_of(sets: dict[str, Any]) -> str:
 
 def main() -> None:
     """Runs all sets and seeds, and writes the record."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--sets", nargs="+", default=list(SETS), choices=list(SETS))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/deferral.json"))
-    options = parser.parse_args()
+    options = parser_of(__doc__, "deferral").parse_args()
     sets = {name: one_set([said_by(name, seed, options.data) for seed in options.seeds]) for name in options.sets}
     for name, figures in sets.items():
         gain = figures["accuracy"]["gain_of_all"]["value"]

@@ -79,15 +79,26 @@ def model_of(data: ScoredTextDataModule, seed: int, encoder_epochs: int) -> Fusi
     )
 
 
-def main() -> None:
-    """Runs all sets and seeds, and writes the record."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parser_of(description: str | None, name: str) -> argparse.ArgumentParser:
+    """Returns the parser of a benchmark on these sets, with what all of them take.
+
+    Args:
+        description: For its help.
+        name: Of its record.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--sets", nargs="+", default=list(SETS), choices=list(SETS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
+    parser.add_argument("--out", type=Path, default=Path(f"benchmarks/results/{name}.json"))
+    return parser
+
+
+def main() -> None:
+    """Runs all sets and seeds, and writes the record."""
+    parser = parser_of(__doc__, "fusion_llm_labels")
     parser.add_argument("--precision", default="bf16-mixed", help="bf16 is twice as fast where the processor has it")
     parser.add_argument("--anew", action="store_true", help="forget the encoders of earlier runs")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/fusion_llm_labels.json"))
     options = parser.parse_args()
     kept = work_folder("fusion_llm_labels")
     if options.anew:

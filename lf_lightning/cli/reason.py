@@ -10,13 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from jsonargparse import ArgumentParser
 from rich.console import Console
 
-from lf_lightning.cli import configs
-from lf_lightning.cli.import_limits import limit_imports
+from lf_lightning.cli.function_arguments import arguments_of
 from lf_lightning.cli.score_display import progress_bar
-from lf_lightning.cli.secret_check import refuse_secrets
 from lf_lightning.data.tables import read_table
 from lf_lightning.data.texts import texts_of
 from lf_lightning.errors import ConfigurationError, DataError, LFError
@@ -171,17 +168,8 @@ def main(argv: Sequence[str]) -> int:
     Returns:
         0, or the error's own code where the run was halted.
     """
-    limit_imports()
-    parser = ArgumentParser(
-        prog="lf reason", description="Write reasons for labelled texts into a score store, each once.", allow_abbrev=False
-    )
-    parser.add_argument("--config", action="config", help="A YAML file, or a packaged config by name.")
-    parser.add_function_arguments(reason_table, fail_untyped=True, sub_configs=False)
-    words, _ = configs.resolve(_spelled(argv))
-    given = parser.parse_args(words)
-    refuse_secrets("the config", parser.dump(given, skip_validation=True))
-    arguments = parser.instantiate(given).as_dict()
-    arguments.pop("config")
+    what = "Write reasons for labelled texts into a score store, each once."
+    arguments = arguments_of(reason_table, argv, "lf reason", what, ["dry_run"])
     summary = reason_table(**arguments)
     show(summary, arguments["store"], arguments["dry_run"])
     if summary.halt is not None:
@@ -210,15 +198,6 @@ def show(summary: Reasons, store: str, dry_run: bool) -> None:
         lines += [f"  not written, {why}: {count:,}" for why, count in summary.unwritten.most_common(5)]
         lines.append(f"{summary.kept:,} kept, {summary.rationalised:,} of them rationalised (with sight of the label)")
     Console(highlight=False).print("\n".join(lines), markup=False, soft_wrap=True)
-
-
-def _spelled(words: Sequence[str]) -> list[str]:
-    """The command line as the parser wants it: `--dry-run` needs no value."""
-    spelled = []
-    for given, after in zip(words, [*words[1:], ""], strict=True):
-        word = {"--help-all": "--help", "--dry-run": "--dry_run"}.get(given, given)
-        spelled.append(f"{word}=true" if word == "--dry_run" and after not in ("true", "false") else word)
-    return spelled
 
 
 def _rows(

@@ -9,12 +9,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Literal
 
-from jsonargparse import ArgumentParser
-
-from lf_lightning.cli import configs
-from lf_lightning.cli.import_limits import limit_imports
+from lf_lightning.cli.function_arguments import arguments_of
 from lf_lightning.cli.score_display import LOW_LABEL_MASS, Summary, progress_bar, show_estimate, show_summary
-from lf_lightning.cli.secret_check import refuse_secrets
 from lf_lightning.data.tables import read_table
 from lf_lightning.data.texts import texts_of
 from lf_lightning.errors import ConfigurationError
@@ -119,15 +115,8 @@ def main(argv: Sequence[str]) -> int:
     Returns:
         0; 1 where a larger share of the texts than `max_failed` got no score; the error's own code where the run was halted.
     """
-    limit_imports()
-    parser = ArgumentParser(prog="lf score", description="Score texts into a score store, each text once.", allow_abbrev=False)
-    parser.add_argument("--config", action="config", help="A YAML file, or a packaged config by name.")
-    parser.add_function_arguments(score_table, fail_untyped=True, sub_configs=False)
-    words, _ = configs.resolve(_spelled(argv))
-    given = parser.parse_args(words)
-    refuse_secrets("the config", parser.dump(given, skip_validation=True))
-    arguments = parser.instantiate(given).as_dict()
-    arguments.pop("config")
+    what = "Score texts into a score store, each text once."
+    arguments = arguments_of(score_table, argv, "lf score", what, ["dry_run", "reparse"])
     summary = score_table(**arguments)
     if arguments["dry_run"]:
         show_estimate(summary, arguments["store"], arguments["max_cost"])
@@ -148,16 +137,6 @@ def main(argv: Sequence[str]) -> int:
     if summary.by_status[Status.ABSENT]:
         print(f"lf score: {summary.by_status[Status.ABSENT]} texts got no answer. {again}", file=sys.stderr)
     return 0
-
-
-def _spelled(words: Sequence[str]) -> list[str]:
-    """The command line as the parser wants it: `--dry-run` and `--reparse` need no value."""
-    spelled = []
-    for given, after in zip(words, [*words[1:], ""], strict=True):
-        word = {"--help-all": "--help", "--dry-run": "--dry_run"}.get(given, given)
-        alone = word in ("--dry_run", "--reparse") and after not in ("true", "false")
-        spelled.append(f"{word}=true" if alone else word)
-    return spelled
 
 
 def _texts(

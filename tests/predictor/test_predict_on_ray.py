@@ -19,30 +19,18 @@ from lf_lightning.data.row_stream import parts_of, shards_of
 from lf_lightning.errors import ConfigurationError, LFError, MissingDependencyError
 from lf_lightning.predictor.on_ray import predict_on_ray
 from lf_lightning.predictor.parts import PartPredictor
+from tests.ray_session import MARKS, one_ray
 
 pytest.importorskip("ray")
-pytestmark = [
-    pytest.mark.slow,
-    # Ray's own: sockets and files that its processes hold until they end, and what it deprecates of itself.
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = MARKS
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
 def _running() -> Iterator[None]:
-    """One Ray for all tests of this process; the test of the command starts its own."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        patch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-        import ray
-
-        ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # pytest alone knows where the tests are
-        ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    """The test of the command starts a Ray of its own."""
+    with one_ray(sys.modules[__name__]):
         yield
-        ray.shutdown()
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.conftest import FILLER, TOPICS, TableFactory
+from tests.conftest import FILLER, TOPICS, TableFactory, save_llama
 
 REASONS = "because it speaks of is mentioned here so the text answer reason label question".split()
 LABELS = ["politics", "science", "sport"]
@@ -32,26 +32,9 @@ def save_tokenizer(folder: Path) -> int:
 
 @pytest.fixture(scope="session")
 def lm(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The folder of a Llama of 2 layers, width 32 and 128 positions, with seeded random weights, without dropout."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
+    """The folder of a Llama of 128 positions without dropout, see `save_llama`."""
     folder = tmp_path_factory.mktemp("lm")
-    config = LlamaConfig(
-        vocab_size=save_tokenizer(folder),
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=128,
-        bos_token_id=0,
-        eos_token_id=1,
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        LlamaForCausalLM(config).save_pretrained(folder)
-    return str(folder)
+    return save_llama(folder, save_tokenizer(folder), 128)
 
 
 def reason_of(text: str, label: str) -> str:

@@ -15,26 +15,26 @@ from lf_lightning.callbacks import BestCheckpoint, CollectOutputs, FitCalibrator
 from lf_lightning.data import ScoredTextDataModule
 from lf_lightning.systems.reasoning import ReasoningLightningModule
 
+QUIET: dict[str, Any] = {
+    "max_epochs": -1,
+    "accelerator": "cpu",
+    "devices": 1,
+    "logger": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "num_sanity_val_steps": 0,
+    "use_distributed_sampler": False,
+}
+
 
 def trainer_of(root: str | Path, callbacks: Sequence[Callback] = (), last: int | None = None, **options: Any) -> Trainer:
     """A quiet trainer with the callbacks that calibrate and measure; `last`: also `LastCheckpoint(last)` and the best."""
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message=r"Checkpoint directory .* exists and is not empty")
     checkpoints = [] if last is None else [BestCheckpoint(), LastCheckpoint(last)]
-    given: dict[str, Any] = {
-        "max_epochs": -1,
-        "accelerator": "cpu",
-        "devices": 1,
-        "default_root_dir": str(root),
-        "logger": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "enable_checkpointing": last is not None,
-        "num_sanity_val_steps": 0,
-        "use_distributed_sampler": False,
-    }
+    given = {"default_root_dir": str(root), "enable_checkpointing": last is not None}
     watching = [CollectOutputs(), FitCalibrators(), LogMetrics(), *callbacks, *checkpoints]
-    return Trainer(callbacks=watching, **{**given, **options})
+    return Trainer(callbacks=watching, **{**QUIET, **given, **options})
 
 
 def data_of(world: str | Path, lm: str, **options: Any) -> ScoredTextDataModule:

@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from tests.processes import run_script
 from tests.reasoning.parts import answered, fit
 
 
 @pytest.mark.slow
 def test_two_processes_are_as_one(world: Path, lm: str, tmp_path: Path) -> None:
-    environment = {name: value for name, value in os.environ.items() if name not in ("LF_RUN_DIR", "LOCAL_RANK")}
-    done = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("two_processes.py")), str(world), lm, str(tmp_path)],
-        capture_output=True,
-        text=True,
-        timeout=300,  # a deadlock must not stop the tests for ever
-        env=environment,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
+    run_script(Path(__file__).with_name("two_processes.py"), world, lm, tmp_path)
     ranks = [torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in (0, 1)]
     for layout in ("label", "reason_label"):
         module = fit(world, lm, tmp_path / "one", layout=layout, epochs=2, schedule="constant")

@@ -14,6 +14,7 @@ from lf_lightning.data.reason_rows import ReasonRowsDataModule
 from lf_lightning.errors import ConfigurationError, DataError
 from lf_lightning.systems.causal_model import load_causal_tokenizer
 from lf_lightning.systems.rationale_writer import RationaleWriterModule
+from tests.reasoning.parts import QUIET
 
 
 def data_of(world: Path, lm: str, **options: Any) -> ReasonRowsDataModule:
@@ -30,19 +31,7 @@ def data_of(world: Path, lm: str, **options: Any) -> ReasonRowsDataModule:
 
 
 def trainer_of(root: Path, **options: Any) -> Trainer:
-    given: dict[str, Any] = {
-        "max_epochs": -1,
-        "accelerator": "cpu",
-        "devices": 1,
-        "default_root_dir": str(root),
-        "logger": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "enable_checkpointing": False,
-        "num_sanity_val_steps": 0,
-        "use_distributed_sampler": False,
-    }
-    return Trainer(**{**given, **options})
+    return Trainer(default_root_dir=str(root), enable_checkpointing=False, **{**QUIET, **options})
 
 
 def test_packed_rows_have_the_loss_of_rows_by_themselves(world: Path, lm: str) -> None:

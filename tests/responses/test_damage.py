@@ -18,6 +18,7 @@ import pytest
 
 from lf_lightning.errors import MissingDependencyError, ResponseCacheError
 from lf_lightning.responses import ResponseCache, SqliteDictResponses, SQLiteResponses
+from tests.conftest import unprivileged
 
 COUNT = 400
 PAGE = 4096
@@ -199,7 +200,7 @@ def test_repair_waits_for_other_users(
     assert cache.repair() > 0
 
 
-def test_a_read_only_folder_is_read_but_not_written(backend: type[ResponseCache], worker: Any, as_nobody: Any) -> None:
+def test_a_read_only_folder_is_read_but_not_written(backend: type[ResponseCache], worker: Any) -> None:
     with TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         path = Path(folder) / "responses"
@@ -209,7 +210,7 @@ def test_a_read_only_folder_is_read_but_not_written(backend: type[ResponseCache]
         for entry in [path, *path.iterdir()]:
             entry.chmod(0o555 if entry.is_dir() else 0o444)
         try:
-            with as_nobody():
+            with unprivileged():
                 assert len(cache.get([worker.key_of(1)])) == 1
                 with pytest.raises(ResponseCacheError, match=r"permissions"):
                     cache.put([worker.response(2)])

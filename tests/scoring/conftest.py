@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import save_llama
+
 
 def _save_tokenizer(folder: Path, adds_end: bool = False) -> int:
     """Saves a byte-level tokenizer without merges, `<s>` first; returns its size."""
@@ -33,24 +35,6 @@ def save_tokenizer() -> Callable[..., int]:
 
 @pytest.fixture(scope="session")
 def tiny_lm(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Returns the folder of a Llama of 2 layers, width 32 and 256 positions, with seeded random weights."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
+    """Returns the folder of a Llama of 256 positions, see `save_llama`."""
     folder = tmp_path_factory.mktemp("tiny_lm")
-    config = LlamaConfig(
-        vocab_size=_save_tokenizer(folder),
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=256,
-        initializer_range=0.3,
-        bos_token_id=0,
-        eos_token_id=1,
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        LlamaForCausalLM(config).save_pretrained(folder)
-    return str(folder)
+    return save_llama(folder, _save_tokenizer(folder), 256, initializer_range=0.3)

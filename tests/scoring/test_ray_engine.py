@@ -26,33 +26,20 @@ from lf_lightning.scoring.gateway import Gateway
 from lf_lightning.scoring.prices import Price
 from lf_lightning.scoring.providers import OpenAICompatible
 from lf_lightning.store import ScorerCard, ScoreStore, Status
+from tests.ray_session import MARKS, one_ray
 from tests.scoring.gateway.fault_server import KEY, FaultServer
 
 pytest.importorskip("ray")
-pytestmark = [
-    pytest.mark.slow,
-    # Ray's own: sockets and files that its processes hold until they end, and what it deprecates of itself.
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = MARKS
 ROOT = Path(__file__).resolve().parents[2]
 KEY_NAME = "LF_RAY_TEST_KEY"
 
 
 @pytest.fixture(scope="module")
 def _running() -> Iterator[None]:
-    """One Ray for all tests of this process, as in a notebook; the tests of the command start their own."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(KEY_NAME, KEY)
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        patch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-        import ray
-
-        ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # pytest alone knows where the tests are
-        ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    """As in a notebook; the tests of the command start a Ray of their own."""
+    with one_ray(sys.modules[__name__], **{KEY_NAME: KEY}):
         yield
-        ray.shutdown()
 
 
 @pytest.fixture

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,6 +16,7 @@ import pytest
 
 from lf_lightning.errors import StoreError
 from lf_lightning.store import ScorerCard, ScoreStore, shards
+from tests.conftest import unprivileged
 
 Rows = Callable[..., Any]
 Damage = Callable[[Path], None]
@@ -236,19 +236,6 @@ def test_the_rows_are_safe_when_only_the_page_could_not_be_written(filled: Path,
     page.mkdir()
     assert ScoreStore(filled).append(card, ["new"], distributions(1)) == 1
     assert len(ScoreStore(filled).table("gpt").keys) == 21
-
-
-@contextmanager
-def unprivileged() -> Iterator[None]:
-    """Gives up the rights of root, which no permission binds."""
-    if os.geteuid() != 0:
-        yield
-        return
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
 
 
 def test_a_read_only_folder_can_be_read_but_not_written(card: ScorerCard, distributions: Rows) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import shutil
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,6 +60,15 @@ def data_of(world: str | Path, **options: Any) -> ScoredTextDataModule:
         "eval_batch_size": 16,
     }
     return ScoredTextDataModule(**{**given, **options})
+
+
+def without_dropout(world: Path, folder: Path) -> Path:
+    """Copies the world into a folder, and takes dropout out of its encoder: two processes draw other units than one."""
+    copied = Path(shutil.copytree(world, folder))
+    config = json.loads((copied / "encoder/config.json").read_text(encoding="utf-8"))
+    config.update(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    (copied / "encoder/config.json").write_text(json.dumps(config), encoding="utf-8")
+    return copied
 
 
 def model_of(world: str | Path, data: ScoredTextDataModule | None = None, **options: Any) -> FusionLightningModule:

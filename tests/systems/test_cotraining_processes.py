@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,8 +14,9 @@ from torch import Tensor
 from lf_lightning.dynamics import SmallLoss
 from lf_lightning.errors import ConfigurationError
 from lf_lightning.systems.cotraining import CoTrainingLightningModule
+from tests.processes import run_script
 from tests.systems.cotraining_parts import fit_pair, rows_of, state_of
-from tests.systems.parts import differing, trainer_of
+from tests.systems.parts import differing, trainer_of, without_dropout
 from tests.systems.test_new_process import SaveAt
 
 # epochs: 0 and 1 weights (3 batches each), 2 to 4 co-train (6 batches), 5 and 6 fine-tune (3)
@@ -70,10 +67,7 @@ def compared(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Compared:
             {"world": str(world), "checkpoint": str(folder / name / f"{point}.ckpt"), "model": options} for point in points
         ]
     (folder / "jobs.json").write_text(json.dumps(jobs), encoding="utf-8")
-    script = str(Path(__file__).with_name("cotraining_process.py"))
-    words = [sys.executable, "-W", "ignore", script, "resume", str(folder / "jobs.json"), str(folder / "out.pt")]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=400, check=False)
-    assert done.returncode == 0, done.stderr[-4000:]
+    run_script(Path(__file__).with_name("cotraining_process.py"), "resume", folder / "jobs.json", folder / "out.pt")
     results = torch.load(folder / "out.pt", weights_only=True)
     return Compared(expected, dict(zip(CASES, results, strict=True)), folder)
 
@@ -134,17 +128,10 @@ class Ran(NamedTuple):
 @pytest.fixture(scope="module")
 def ran(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Ran:
     out = tmp_path_factory.mktemp("ddp")
-    world = Path(shutil.copytree(world, out / "world"))
-    config = json.loads((world / "encoder/config.json").read_text(encoding="utf-8"))
-    config.update(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
-    (world / "encoder/config.json").write_text(json.dumps(config), encoding="utf-8")
+    world = without_dropout(world, out / "world")
     # 18 gold rows and 42 others: with an odd number a row would be trained on twice.
     pd.read_csv(world / "train.csv")[:60].to_csv(world / "train.csv", index=False)
-    script = str(Path(__file__).with_name("cotraining_process.py"))
-    environment = {name: value for name, value in os.environ.items() if name not in ("LF_RUN_DIR", "LOCAL_RANK")}
-    words = [sys.executable, script, "ddp", str(world), str(out)]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=400, env=environment, check=False)
-    assert done.returncode == 0, done.stderr[-4000:]
+    run_script(Path(__file__).with_name("cotraining_process.py"), "ddp", world, out)
     return Ran(world, [torch.load(out / f"rank{rank}.pt", weights_only=True) for rank in (0, 1)])
 
 

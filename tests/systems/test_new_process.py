@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -18,6 +16,7 @@ from torch import Tensor
 
 from lf_lightning.calibration import IsotonicCalibration, PlattScaling, VectorScaling
 from lf_lightning.heads import FusionMLP, GatedFusion, PooledFusion
+from tests.processes import run_script
 from tests.systems.parts import data_of, differing, final_state, fit, model_of, test_logits
 
 State = dict[str, Tensor]
@@ -103,10 +102,7 @@ def compared(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Compared:
         expected["load", name] = {"test_logits": test_logits(world, folder, module)}
         jobs.append({"world": str(world), "load": str(checkpoints[name])})
     (folder / "jobs.json").write_text(json.dumps(jobs), encoding="utf-8")
-    script = Path(__file__).with_name("new_process.py")
-    words = [sys.executable, "-W", "ignore", str(script), str(folder / "jobs.json"), str(folder / "out.pt")]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
+    run_script(Path(__file__).with_name("new_process.py"), folder / "jobs.json", folder / "out.pt")
     results = torch.load(folder / "out.pt", weights_only=True)
     return Compared(expected, dict(zip(expected, results, strict=True)), checkpoints)
 

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +9,8 @@ import pandas as pd
 import pytest
 import torch
 
-from tests.systems.parts import differing, evaluated, fit, model_of, trained
+from tests.processes import run_script
+from tests.systems.parts import differing, evaluated, fit, model_of, trained, without_dropout
 
 ONE: dict[str, Any] = {"devices": 1}
 
@@ -29,24 +25,11 @@ class Ran(NamedTuple):
 @pytest.fixture(scope="module")
 def ran(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Ran:
     out = tmp_path_factory.mktemp("two_processes")
-    world = Path(shutil.copytree(world, out / "world"))
-    config = json.loads((world / "encoder/config.json").read_text(encoding="utf-8"))
-    config.update(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
-    (world / "encoder/config.json").write_text(json.dumps(config), encoding="utf-8")
+    world = without_dropout(world, out / "world")
     pd.read_csv(world / "test.csv")[5:6].to_csv(world / "one.csv", index=False)
     fit(world, out / "fit", last=0)
     checkpoint = str(out / "fit/checkpoints/last.ckpt")
-    script = str(Path(__file__).with_name("two_processes.py"))
-    environment = {name: value for name, value in os.environ.items() if name not in ("LF_RUN_DIR", "LOCAL_RANK")}
-    done = subprocess.run(
-        [sys.executable, script, str(world), checkpoint, str(out)],
-        capture_output=True,
-        text=True,
-        timeout=400,  # a deadlock must not stop the tests for ever
-        env=environment,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
+    run_script(Path(__file__).with_name("two_processes.py"), world, checkpoint, out)
     return Ran(world, out, checkpoint, [torch.load(out / f"rank{rank}.pt", weights_only=True) for rank in (0, 1)])
 
 
