@@ -5,7 +5,6 @@ Data, systems and callbacks meet here and in the YAML only.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol, TypedDict, runtime_checkable
 
@@ -97,7 +96,3 @@ class RowsData(Protocol):
     def scores_and_labels(self, split: Split) -> tuple[Tensor, Tensor, Tensor]:
         """Returns `scores` (n, M, K), `scored` (n, M) and `labels` of a whole split, as in `Batch`, on the CPU."""
         ...
-
-
-Hyperparameters = Mapping[str, Any]
-"""Plain values only, so that `torch.load(weights_only=True)` reads every checkpoint."""

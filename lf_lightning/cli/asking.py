@@ -130,7 +130,7 @@ class WritePromises(WritePredictions):
                 columns[f"asked_{name}"] = deferred.asked[:, m].tolist()
             sets, answered = of_deferred(system, deferred, self.wishes.coverage, self.wishes.max_error)
         else:
-            sets, answered = self._promised(trainer, system, judged.system)
+            sets, answered = self._promised(system, judged.system)
         if sets is not None:
             columns["prediction_set"] = ["|".join(names) for names in names_of(sets, judged.system, judged.labels)]
         if answered is not None:
@@ -170,7 +170,7 @@ class WritePromises(WritePredictions):
         deferred = deferring.on_outputs(outputs, ask, plan)
         return deferred, _told(deferred, system.scorers, prices, _difference(scorers, before))
 
-    def _promised(self, trainer: Trainer, system: Any, opinion: Any) -> tuple[Any, Any]:
+    def _promised(self, system: Any, opinion: Any) -> tuple[Any, Any]:
         outputs, promises = system.evaluated["predict"], Promises(system)
         depths = np.zeros(len(outputs.index), dtype=np.int64)
         for name in system.scorers:

@@ -105,7 +105,7 @@ class LabelReader:
         if self.columns is not None:
             return self._encode_columns(table, where)
         numbers = {unicodedata.normalize("NFC", name): number for number, name in enumerate(names)}
-        if self.task == "multilabel" and any(self.separator in name for name in names) and self._has_text(table, where):
+        if self.task == "multilabel" and any(self.separator in name for name in names) and self._has_text(table):
             bad = next(name for name in names if self.separator in name)
             raise ConfigurationError(f"label_separator={self.separator!r} is part of the label {bad!r}. Choose another.")
         cells = self._cells(table, where)
@@ -154,7 +154,7 @@ class LabelReader:
             raise DataError(f"{where}, row {row}: {cell!r} in {self.column!r} has an empty label name. Correct that cell.")
         return names
 
-    def _has_text(self, table: pd.DataFrame, where: str) -> bool:
+    def _has_text(self, table: pd.DataFrame) -> bool:
         return self.column in table.columns and any(isinstance(cell, str) for cell in table[self.column])
 
     def _encode_columns(self, table: pd.DataFrame, where: str) -> NDArray[Any]:

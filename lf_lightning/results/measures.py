@@ -71,12 +71,6 @@ def resampled(by: str, runs: Sequence[Predictions], n: int = 1000, seed: int = 0
     return drawn
 
 
-def value_of(by: str, run: Predictions) -> float | None:
-    """Returns a measure on the rows themselves; None where it is no sum over rows."""
-    table = row_statistics(by, run)
-    return None if table is None else float(of_sums(by, table.sum(0), len(table)))
-
-
 def row_statistics(by: str, run: Predictions) -> NDArray[np.float64] | None:
     """Returns (n, S) what each labelled row adds to the sums that a measure is made of; None where it is made of none."""
     rows = run.labelled

@@ -23,7 +23,7 @@ ESCAPED = ["nul\\x00", "half \\ud800", "ünï 😀"]
 
 
 @pytest.fixture
-def fitted(system, data, table, trainer, tmp_path):
+def fitted(system, data, table, trainer):
     """Returns a function that fits and returns trainer, module, rows."""
 
     def make(task="multiclass", labels=("=a", "b"), members=("encoder",), **options):

@@ -21,7 +21,6 @@ from lf_lightning.cli.starter_config import inline, printable
 from lf_lightning.data.tables import read_table
 from tests.conftest import TableFactory
 
-CONF = Path(__file__).parent.parent / "conf"
 QUIET = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"]
 ODD = [
     "no",

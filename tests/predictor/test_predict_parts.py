@@ -18,7 +18,7 @@ from lf_lightning.predictor.parts import MANIFEST
 
 
 @pytest.fixture(scope="session")
-def plain(fusion: Path, world: Path, tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+def plain(fusion: Path, world: Path) -> pd.DataFrame:
     """What `lf predict` says of the test rows."""
     source = str(world / "test.csv")
     assert cli.main(["predict", "--run", str(fusion), "--data.predict", source, "--trainer.enable_progress_bar", "false"]) == 0

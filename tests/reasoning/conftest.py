@@ -42,7 +42,7 @@ def reason_of(text: str, label: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def world(tmp_path_factory: pytest.TempPathFactory, topic_table: TableFactory, lm: str) -> Path:
+def world(tmp_path_factory: pytest.TempPathFactory, topic_table: TableFactory) -> Path:
     """A folder with 64 train, 32 validation and 33 test rows, and a store with two writers' reasons for the train rows."""
     from lf_lightning.store import ScorerCard, ScoreStore
 

@@ -10,8 +10,6 @@ import pytest
 from tests.conftest import TableFactory
 from tests.systems.parts import SCORERS, add_scores
 
-WorldFactory = Callable[..., Path]
-
 
 def _build(folder: Path, tables: dict[str, pd.DataFrame], encoder: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)

@@ -21,7 +21,7 @@ from tests.systems.parts import add_scores, data_of, final_state, fit, model_of,
 Tables = Callable[..., pd.DataFrame]
 
 
-def predicted(module: FusionLightningModule, world: Path, root: Path, hide: list[int]) -> torch.Tensor:
+def predicted(module: FusionLightningModule, world: Path, hide: list[int]) -> torch.Tensor:
     """The module's logits (n, K) of the test rows with the scorers `hide` hidden."""
     data = data_of(world)
     data.setup("test")
@@ -38,7 +38,7 @@ def predicted(module: FusionLightningModule, world: Path, root: Path, hide: list
 @pytest.mark.parametrize("head", [FusionMLP, GatedFusion, PooledFusion, LinearStack])
 def test_score_dropout_serves_with_all_some_and_no_scorers(head: Any, world: Path, tmp_path: Path) -> None:
     module = fit(world, tmp_path, head=head, score_dropout=0.5, evidence="holdout")
-    logits = {str(hide): predicted(module, world, tmp_path, hide) for hide in ([], [0], [1], [0, 1])}
+    logits = {str(hide): predicted(module, world, hide) for hide in ([], [0], [1], [0, 1])}
     assert all(torch.isfinite(value).all() for value in logits.values())
     assert len({float(value.sum()) for value in logits.values()}) == 4
     outputs = module.evaluated
