@@ -14,7 +14,7 @@ import pandas as pd
 
 from lf_lightning.data.csv_stream import SeparatedRows, count_to
 from lf_lightning.data.locations import is_local, opened, reading
-from lf_lightning.data.tables import parse_jsonl
+from lf_lightning.data.tables import UNREADABLE_PARQUET, parse_jsonl
 from lf_lightning.errors import ConfigurationError, DataError
 
 FORMATS = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz", ".parquet")
@@ -103,7 +103,7 @@ def parts_of(shard: Shard, rows: int) -> Iterator[Part]:
     """
     with reading(shard.file, "source") as stream:
         if _format_of(shard.file) == ".parquet":
-            for first in range(0, total := _parquet(stream, shard).metadata.num_rows, rows):
+            for first in range(0, total := sum(_parquet(stream, shard)[1]), rows):
                 yield Part(shard, first, min(rows, total - first), 0)
             return
         separator = _separator(shard)
@@ -175,31 +175,35 @@ def _decoded(raw: bytes, part: Part) -> str:
         raise DataError(f"{part.shard.file} is not UTF-8 (behind row {part.first}). Save it as UTF-8.") from error
 
 
-def _parquet(stream: BinaryIO, shard: Shard) -> Any:
-    import pyarrow as pa
+def _parquet(stream: BinaryIO, shard: Shard) -> tuple[Any, list[int]]:
+    """A file of Parquet, and the rows of each of its row groups."""
     import pyarrow.parquet as pq
 
     try:
-        return pq.ParquetFile(stream)
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{shard.file} cannot be read as Parquet: {' '.join(str(error).split())[:200]}.") from error
+        file = pq.ParquetFile(stream)
+        told = file.metadata
+        groups = [told.row_group(number).num_rows for number in range(told.num_row_groups)]
+        if told.num_rows != sum(groups) or min(groups, default=0) < 0:
+            raise ValueError(f"it tells of {told.num_rows} rows, and its row groups of {sum(groups)}")
+    except UNREADABLE_PARQUET as error:
+        raise _unreadable(shard, error) from error
+    return file, groups
 
 
 def _parquet_rows(stream: BinaryIO, part: Part, columns: Sequence[str]) -> pd.DataFrame:
     import pyarrow as pa
 
-    file = _parquet(stream, part.shard)
-    known = [name for name in columns if name in file.schema_arrow.names]
+    file, rows = _parquet(stream, part.shard)
     groups: list[int] = []
     skip = before = 0
-    for number in range(file.metadata.num_row_groups):
-        here = file.metadata.row_group(number).num_rows
+    for number, here in enumerate(rows):
         if before + here > part.first and before < part.first + part.rows:
             skip = skip if groups else part.first - before
             groups.append(number)
         before += here
     kept, left = [], part.rows
     try:
+        known = [name for name in columns if name in file.schema_arrow.names]
         for batch in file.iter_batches(_PARQUET_ROWS, row_groups=groups, columns=known or None):
             taken = batch.slice(min(skip, batch.num_rows), left)
             skip = max(0, skip - batch.num_rows)
@@ -210,5 +214,9 @@ def _parquet_rows(stream: BinaryIO, part: Part, columns: Sequence[str]) -> pd.Da
                 break
         table: pd.DataFrame = pa.Table.from_batches(kept).to_pandas()
         return table.reset_index(drop=True)
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise DataError(f"{part.shard.file} cannot be read as Parquet: {' '.join(str(error).split())[:200]}.") from error
+    except UNREADABLE_PARQUET as error:
+        raise _unreadable(part.shard, error) from error
+
+
+def _unreadable(shard: Shard, error: BaseException) -> DataError:
+    return DataError(f"{shard.file} cannot be read as Parquet: {' '.join(str(error).split())[:200]}.")
