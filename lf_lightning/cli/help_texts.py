@@ -252,8 +252,9 @@ examples:
   lf serve --model models/news --scorer scoring/ag_news.yaml --llm-budget 0.2 --max-cost 5
   curl -s http://127.0.0.1:8000/predict -H 'content-type: application/json' -d @texts.json
 
-texts.json has a list of texts under "texts"; the page at / is to try it by hand. GET /health, /info, /metrics (Prometheus) and
-/openapi.json are there too. Told to stop, it answers the requests under way, and ends with 0 (SIGTERM) or 130 (Ctrl-C).
+texts.json has a list of texts under "texts", and "reasons": true where a reasoning run is to say why; the page at / is to try
+it by hand. GET /health, /info, /metrics (Prometheus) and /openapi.json are there too. Told to stop, it answers the requests
+under way, and ends with 0 (SIGTERM) or 130 (Ctrl-C).
 There is no access control: it listens on this machine only unless --host says otherwise. No text gets into a log.
 """
 

@@ -72,7 +72,7 @@ def predict_table(
         scores: Folder of the score store (default: that of the fit; empty: none).
         on_missing: Rows that are not scored stop the run (error), are marked (mask), or go (drop); default: the fit's.
         format: Of the output. Parquet folders are read as one table by most programs.
-        texts: Whether the output holds the texts.
+        texts: Whether the output holds the texts, and the reasons of a system or scorer that gives them.
         rows_per_part: Rows of an output file, and what a killed run loses at most for each worker.
         batch_size: Texts at once.
         dtype: Arithmetic.

@@ -101,10 +101,16 @@ class ScoreSource:
             joined.scores[:, known], joined.scored[:, known], joined.status[:, known] = found.scores, found.scored, found.status
         return joined
 
-    def rationales(self, texts: Sequence[str]) -> dict[str, list[str | None]]:
-        """Returns the reasons that each scorer gave for n texts, None where it gave none; scorers without any are left out."""
-        found = {name: self._store.rationales(name, texts) for name in self.names}
-        return {name: reasons for name, reasons in found.items() if any(reasons)}
+    def rationales(self, texts: Sequence[str], part: bool = False) -> dict[str, list[str | None]]:
+        """Returns the reasons that each scorer gave for n texts, None where it gave none; scorers without any are left out.
+
+        Args:
+            texts: n texts.
+            part: The texts are a part of a table: only scorers without any in the whole store are left out, so that all parts
+                have the same columns.
+        """
+        found = {name: self._store.rationales(name, texts) for name in self.names if self._store.has_rationales(name)}
+        return {name: reasons for name, reasons in found.items() if part or any(reasons)}
 
     def costs(self, texts: Sequence[str]) -> dict[str, dict[str, float | None]]:
         """Returns what each scorer's answers about these texts took, equal texts counted once.

@@ -14,8 +14,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from lf_lightning.callbacks.judging import judge_outputs
+from lf_lightning.callbacks.judging import SYSTEM, judge_outputs
 from lf_lightning.callbacks.predictions import prediction_columns
+from lf_lightning.contract import Outputs
 from lf_lightning.data.locations import opened, reading, write_whole
 from lf_lightning.data.row_stream import Part, Shard, read_part
 from lf_lightning.data.scores import OnMissing, ScoreSource, rows_to_keep
@@ -41,7 +42,7 @@ class PartPredictor:
         scores: Folder of a score store; None: that of the fit, if it had one; empty: no scores.
         on_missing: What becomes of rows that a scorer did not score; None: as in the fit.
         format: Of the output.
-        texts: Whether the output holds the texts.
+        texts: Whether the output holds the texts, and the reasons that the system or its scorers give.
         batch_size: Texts at once.
         dtype: See `Predictor`.
         device: See `Predictor`.
@@ -100,9 +101,10 @@ class PartPredictor:
             joined, rows = joined.where(keep), rows[keep]
             texts = [text for text, kept in zip(texts, keep.tolist(), strict=True) if kept]
             scores = np.where(joined.scored[..., None], joined.scores, np.nan)
-        outputs = predictor.outputs(texts, scores)
+        outputs = predictor.outputs(texts, scores, reasons=self.texts)
         judged = judge_outputs(predictor.module, outputs, "predict")
-        columns = prediction_columns(judged, rows.tolist(), texts if self.texts else None)
+        reasons = self._reasons(outputs, texts) if self.texts else {}
+        columns = prediction_columns(judged, rows.tolist(), texts if self.texts else None, reasons)
         write_whole(self.out, self.file_of(part), lambda path: write_table(path, columns))
         return len(texts)
 
@@ -117,7 +119,7 @@ class PartPredictor:
             ConfigurationError: The folder holds predictions of another model, of other options, or of a file that has changed.
         """
         asked: dict[str, Any] = {
-            "format": 1,
+            "format": 2,
             "model": self.model,
             "rows_per_part": rows_per_part,
             "text_columns": self.text_columns,
@@ -143,6 +145,12 @@ class PartPredictor:
         content = json.dumps({**asked, "files": sizes}, indent=1).encode()
         write_whole(self.out, MANIFEST, lambda file: _write(file, content))
         return {found.removeprefix(path).lstrip("/") for found in fs.find(path)}
+
+    def _reasons(self, outputs: Outputs, texts: Sequence[str]) -> dict[str, Sequence[str | None]]:
+        """Those of the system, and those that scorers gave."""
+        own = self._predictor.reasons_of(outputs)
+        found: dict[str, Sequence[str | None]] = {} if own is None else {SYSTEM: own}
+        return found if self._source is None else {**found, **self._source.rationales(texts, part=True)}
 
     @cached_property
     def _predictor(self) -> Predictor:

@@ -151,7 +151,7 @@ class Predictor(Answering):
         """
         return self._judged(self.outputs(texts, scores))
 
-    def explain(self, texts: Sequence[str]) -> tuple[Opinion, list[str]]:
+    def explain(self, texts: Sequence[str], scores: ScoresOf = None) -> tuple[Opinion, list[str]]:
         """Returns probabilities and decisions of n texts, and beside each the reason that the system writes for it.
 
         In the layout `reason_label` the reason comes first and the label follows from it; in the others it is written
@@ -159,6 +159,7 @@ class Predictor(Answering):
 
         Args:
             texts: As for `predict_proba`.
+            scores: As for `predict_proba`.
 
         Raises:
             ConfigurationError: The system writes no reasons.
@@ -169,18 +170,30 @@ class Predictor(Answering):
                 f"explain: {type(module).__name__} has not learnt to write reasons. Way out: predict and predict_proba; or a "
                 "ReasoningLightningModule of another layout than label."
             )
-        outputs = self._outputs_of(texts, None, module.explained)
-        reasons = [] if outputs.rationales is None else module.rationale_texts(outputs.rationales)
-        return self._judged(outputs), reasons
+        outputs = self._outputs_of(texts, scores, module.explained)
+        return self._judged(outputs), self.reasons_of(outputs) or []
 
-    def outputs(self, texts: Sequence[str], scores: ScoresOf = None) -> Outputs:
+    @property
+    def explains(self) -> bool:
+        """Whether the system writes reasons, so that `explain` gives them."""
+        return isinstance(self.module, WritesReasons) and self.module.explains
+
+    def outputs(self, texts: Sequence[str], scores: ScoresOf = None, reasons: bool = False) -> Outputs:
         """Returns the logits of n texts before calibration, the members' among them, on the CPU.
 
         Args:
             texts: As for `predict_proba`.
             scores: As for `predict_proba`.
+            reasons: With `rationales`, where `lf predict` has them.
         """
-        return self._outputs_of(texts, scores, self.module.outputs)
+        of = (lambda batch: self.module.predict_step(batch, 0)) if reasons else self.module.outputs
+        return self._outputs_of(texts, scores, of)
+
+    def reasons_of(self, outputs: Outputs) -> list[str] | None:
+        """Returns the reasons (n,) of outputs in words, None where there are none."""
+        if outputs.rationales is None or not isinstance(self.module, WritesReasons):
+            return None
+        return self.module.rationale_texts(outputs.rationales)
 
     def _judged(self, outputs: Outputs) -> Opinion:
         if not len(outputs.index):

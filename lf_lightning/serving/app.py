@@ -156,5 +156,11 @@ _HANDLERS: dict[Any, Any] = {Problem: _of_problem, RequestValidationError: _of_b
 def _example(service: Service) -> dict[str, Any]:
     labels = service.predictor.labels
     shares = [0.9, *([0.1 / (len(labels) - 1)] * (len(labels) - 1))] if len(labels) > 1 else [0.9]
-    prediction = {"labels": labels[:1], "probabilities": dict(zip(labels, shares, strict=True)), "asked": [], "answered": []}
+    prediction = {
+        "labels": labels[:1],
+        "probabilities": dict(zip(labels, shares, strict=True)),
+        "asked": [],
+        "answered": [],
+        "reason": None,
+    }
     return {"predictions": [prediction], "fingerprint": service.fingerprint}

@@ -29,6 +29,11 @@ class PredictRequest(BaseModel):
         description="What you know of the scorers' opinions: for each text null, or by scorer a probability for every label, "
         'as in `[{"gpt-4.1-mini": {"sport": 0.9, "politics": 0.1}}]`. No scorer is asked about a text with scores.',
     )
+    reasons: bool = Field(
+        default=False,
+        description="Whether each answer is to have the reason that the model writes for it, which takes longer. A model that "
+        "writes none (`explains` of GET /info is false) answers with 422.",
+    )
 
 
 class Prediction(BaseModel):
@@ -38,6 +43,7 @@ class Prediction(BaseModel):
     probabilities: dict[str, float] = Field(description="Calibrated probability of every label.")
     asked: list[str] = Field(description="Scorers that were asked about this text just now.")
     answered: list[str] = Field(description="Those of them that had an opinion.")
+    reason: str | None = Field(description="What the model writes as its reason; null unless `reasons` asked for it.")
 
 
 class PredictResponse(BaseModel):
@@ -61,7 +67,8 @@ def questions_of(request: PredictRequest, limits: Limits, service: Service) -> l
     """Returns the questions of a request.
 
     Raises:
-        Problem: 422, which says which text or score, which limit, and the way out; 413 for too many or too long texts.
+        Problem: 422, which says which text or score, which limit, and the way out, or that the model writes no reasons; 413 for
+            too many or too long texts.
     """
     texts = [request.texts] if isinstance(request.texts, str) else request.texts
     if not texts:
@@ -82,12 +89,15 @@ def questions_of(request: PredictRequest, limits: Limits, service: Service) -> l
     if blank:
         errors = [{"at": f"texts[{row}]", "problem": "no character but white space"} for row in blank[:10]]
         raise Problem(422, "Empty text", "There is nothing to read. Way out: leave such texts out.", errors=errors)
+    if request.reasons and not service.explains:
+        detail = "This model writes no reasons (`explains` of GET /info). Way out: leave reasons out."
+        raise Problem(422, "No reasons", detail)
     scores = [None] * len(texts) if request.scores is None else request.scores
     if len(scores) != len(texts):
         detail = f"There are {len(texts)} texts and {len(scores)} scores. Way out: null for a text without."
         raise Problem(422, "Scores do not match the texts", detail)
     return [
-        Question(text, None if known is None else _members(known, row, service))
+        Question(text, None if known is None else _members(known, row, service), request.reasons)
         for row, (text, known) in enumerate(zip(texts, scores, strict=True))
     ]
 
@@ -101,6 +111,7 @@ def answered(answers: list[Answer], service: Service) -> PredictResponse:
             probabilities=dict(zip(names, answer.probabilities.tolist(), strict=True)),
             asked=list(answer.asked),
             answered=list(answer.answered),
+            reason=answer.reason,
         )
         for answer in answers
     ]
@@ -143,5 +154,6 @@ def explained(errors: list[Any]) -> Problem:
         path = [part for part in error["loc"] if part not in ("body", "str", "list[str]")]
         at = "".join(f"[{part}]" if isinstance(part, int) else f".{str(part)[:80]}" for part in path).lstrip(".") or "body"
         listed.append({"at": at, "problem": str(error["msg"])[:200]})
-    detail = 'The body is not {"texts": a text or a list of texts, "scores": null or a list}. Way out: see errors.'
+    known = '{"texts": a text or a list of texts, "scores": null or a list, "reasons": false or true}'
+    detail = f"The body is not {known}. Way out: see errors."
     return Problem(422, "Wrong body", detail, errors=listed)

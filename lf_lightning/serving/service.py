@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from lf_lightning.callbacks.judging import judge_outputs
+from lf_lightning.callbacks.judging import Opinion, judge_outputs
 from lf_lightning.contract import Outputs
 from lf_lightning.deferral import Plan
 from lf_lightning.errors import BudgetError, ConfigurationError, LFError, ProviderAccessError
@@ -36,10 +36,12 @@ class Question:
     Attributes:
         text: Any string.
         scores: (M, K) probabilities, rows of NaN where a scorer gave none; None: nothing is known, and it may be asked.
+        with_reason: Whether the model's reason is wanted; only of a service that `explains`.
     """
 
     text: str
     scores: NDArray[np.float32] | None = None
+    with_reason: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,12 +53,14 @@ class Answer:
         decided: Numbers of the labels decided for: one, or multi-label any number.
         asked: The scorers that were asked about it just now.
         answered: Those of them that had an opinion.
+        reason: Of the model, where it was wanted.
     """
 
     probabilities: NDArray[np.float64]
     decided: list[int]
     asked: tuple[str, ...] = ()
     answered: tuple[str, ...] = ()
+    reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,11 @@ class Service:
         return self.deferring is not None
 
     @property
+    def explains(self) -> bool:
+        """Whether an answer can have a reason: of one system that writes them, and asks no scorer."""
+        return isinstance(self.predictor, Predictor) and self.predictor.explains and not self.asks
+
+    @property
     def is_ready(self) -> bool:
         """Whether questions are answered."""
         return self._encoding.is_working and self._judging.is_working
@@ -154,20 +163,31 @@ class Service:
             if question.scores is not None:
                 members[row] = question.scores
         texts = [question.text for question in questions]
-        if self.asks:
-            assert isinstance(predictor, Predictor)
-            outputs = predictor.outputs(texts, members)
-            opinion, own = judge_outputs(predictor.module, outputs, "predict").system, outputs.members["encoder"]
-        else:
-            opinion = predictor.opinion(texts, members)
-        answers: list[_Encoded | Answer] = [
-            Answer(p, _decided(d)) for p, d in zip(opinion.probabilities, opinion.decisions, strict=True)
-        ]
-        if self.asks:
-            for row, question in enumerate(questions):
-                if question.scores is None:
-                    answers[row] = _Encoded(question, outputs.logits[row], own[row])
+        if not self.asks:
+            return list(self._answered(questions, texts, members))
+        assert isinstance(predictor, Predictor)
+        outputs = predictor.outputs(texts, members)
+        opinion, own = judge_outputs(predictor.module, outputs, "predict").system, outputs.members["encoder"]
+        answers: list[_Encoded | Answer] = list(_answers(opinion))
+        for row, question in enumerate(questions):
+            if question.scores is None:
+                answers[row] = _Encoded(question, outputs.logits[row], own[row])
         return answers
+
+    def _answered(self, questions: list[Question], texts: list[str], members: NDArray[np.float32]) -> list[Answer]:
+        """Answers by the model alone. A reason takes longer than an answer, so it is written only where it is wanted."""
+        with_reason = np.array([question.with_reason for question in questions])
+        answers: dict[int, Answer] = {}
+        for wanted in np.unique(with_reason).tolist():
+            rows = np.flatnonzero(with_reason == wanted).tolist()
+            some, reasons = [texts[row] for row in rows], None
+            if wanted:
+                assert isinstance(self.predictor, Predictor)
+                opinion, reasons = self.predictor.explain(some, members[rows])
+            else:
+                opinion = self.predictor.opinion(some, members[rows])
+            answers.update(zip(rows, _answers(opinion, reasons), strict=True))
+        return [answers[row] for row in range(len(questions))]
 
     def _judge_and_ask(self, encoded: list[_Encoded]) -> list[Answer]:
         assert self.deferring is not None
@@ -219,6 +239,7 @@ class Service:
             "scorers": predictor.scorers,
             "asks_scorers": self.asks and [name for name in predictor.scorers if name not in self._silent] != [],
             "silent_scorers": dict(self._silent),
+            "explains": self.explains,
             "expected_share_asked": None
             if self.plan is None
             else dict(zip(predictor.scorers, self.plan.shares.tolist(), strict=True)),
@@ -256,6 +277,14 @@ def _figures(predictor: Predictor | Ensemble) -> Mapping[str, Any]:
     if isinstance(predictor, Ensemble):
         return {"validation": predictor.figures}
     return {} if predictor.source is None else predictor.source.origin["figures"]
+
+
+def _answers(opinion: Opinion, reasons: list[str] | None = None) -> list[Answer]:
+    told = [None] * len(opinion.known) if reasons is None else reasons
+    return [
+        Answer(p, _decided(d), reason=reason)
+        for p, d, reason in zip(opinion.probabilities, opinion.decisions, told, strict=True)
+    ]
 
 
 def _decided(decision: Any) -> list[int]:

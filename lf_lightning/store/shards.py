@@ -56,6 +56,12 @@ class Shard:
         found = self._batch.column("rationale").take(pa.array(rows)).to_pylist()
         return [None if text is None else text.decode("utf-8", "surrogatepass") for text in found]
 
+    @property
+    def has_rationales(self) -> bool:
+        """Whether a row has one."""
+        column = self._batch.column("rationale")
+        return bool(column.null_count < len(column))
+
     def usage(self, rows: NDArray[np.int64]) -> list[dict[str, Any] | None]:
         """Returns what some rows cost, None where nothing was noted."""
         found = self._batch.column("usage").take(pa.array(rows)).to_pylist()

@@ -221,6 +221,14 @@ class ScoreStore:
                 found[place] = text
         return found
 
+    def has_rationales(self, scorer: str) -> bool:
+        """Returns whether the scorer gave a rationale for any text.
+
+        Raises:
+            StoreError: Unknown scorer, or a damaged shard.
+        """
+        return any(shard.has_rationales for shard in self._rows_of(self._entry(scorer)).shards)
+
     def usage(self, scorer: str, texts: Sequence[str]) -> list[dict[str, Any] | None]:
         """Returns what each text's score cost, as it was noted, None where nothing was.
 
