@@ -28,47 +28,80 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+_WIDEST, _NUMBERED = 13.0, 0.26
+"""Inches: of all cells together at most, beyond 12 labels; and of a cell that has room for a number at least."""
+_NAMED = 8
+"""Points that a label's name takes at least."""
+_POINTS = 72
+"""In an inch."""
+
 
 def confusion_matrix(decisions: NDArray[np.int64], truth: NDArray[np.int64], labels: Sequence[str]) -> Figure:
     """Rows of each true class by predicted class: colour is the share of the true class, numbers are rows.
+
+    Beyond 50 labels a cell has no room for a number: then the colours are spread so that rare confusions show, and the title
+    has the most frequent ones. Beyond 117 labels only some are named.
 
     Args:
         decisions: (n,) class numbers.
         truth: (n,) class numbers.
         labels: The K names.
     """
+    from matplotlib.colors import PowerNorm
+
     k = len(labels)
     counts = np.zeros((k, k), dtype=np.int64)
     np.add.at(counts, (truth, decisions), 1)
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     names = [printable(label) for label in labels]
-    room = 0.075 * max(map(len, names))
-    side = max(2.6, 0.62 * k if k <= 12 else 0.42 * k)
+    cell = 0.62 if k <= 12 else min(0.42, _WIDEST / k)
+    room, side = 0.075 * max(map(len, names)), max(2.6, cell * k)
     figure, axes = single_axes(side + room + 1.3, side + room + 1.0)
-    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    size = 9 if k <= 12 else 6.5
-    for true, made in zip(*np.nonzero(counts), strict=True):
-        ink = "white" if share[true, made] > 0.55 else INK
-        axes.text(made, true, f"{counts[true, made]}", ha="center", va="center", color=ink, fontsize=size)
-    ticks = range(k)
-    slanted = max(map(len, names)) > 3
-    axes.set_xticks(ticks, names, rotation=45 * slanted, ha="right" if slanted else "center", rotation_mode="anchor")
-    axes.set_yticks(ticks, names)
-    axes.tick_params(length=0, labelsize=9 if k <= 12 else 8)
-    axes.set_xticks(np.arange(k + 1) - 0.5, minor=True)
-    axes.set_yticks(np.arange(k + 1) - 0.5, minor=True)
-    axes.grid(which="minor", color="white", linewidth=1)
-    axes.tick_params(which="minor", length=0)
+    numbered = cell >= _NUMBERED
+    image = axes.imshow(share, cmap="Blues", norm=PowerNorm(1.0 if numbered else 0.5, vmin=0, vmax=1))
+    if numbered:
+        _write_counts(axes, counts, share, 9 if k <= 12 else 6.5)
+    step = int(-(-_NAMED // (_POINTS * cell)))
+    ticks = np.arange(0, k, step)
+    size = 9 if k <= 12 else min(8, 0.65 * _POINTS * cell * step)
+    slanted = 0 if max(map(len, names)) <= 3 else 45 if numbered else 90
+    shown = [names[tick] for tick in ticks]
+    axes.set_xticks(ticks, shown, rotation=slanted, ha="right" if slanted else "center", rotation_mode="anchor")
+    axes.set_yticks(ticks, shown)
+    if slanted == 90:
+        for name in axes.get_xticklabels():
+            name.set_verticalalignment("center")
+    axes.tick_params(length=0, labelsize=size)
+    if numbered:
+        axes.set_xticks(np.arange(k + 1) - 0.5, minor=True)
+        axes.set_yticks(np.arange(k + 1) - 0.5, minor=True)
+        axes.grid(which="minor", color="white", linewidth=1)
+        axes.tick_params(which="minor", length=0)
     axes.spines[:].set_visible(False)
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("true")
-    right = int(np.trace(counts))
-    axes.set_title(f"Confusion matrix\n{right} of {len(truth)} rows right", loc="left", fontsize=11)
-    bar = figure.colorbar(image, ax=axes, shrink=0.8, pad=0.02, aspect=20 + k, format=lambda x, _: f"{100 * x:.0f} %")
+    some = "" if step == 1 else f" (one label in {step} is named)"
+    axes.set_xlabel(f"predicted{some}")
+    axes.set_ylabel(f"true{some}")
+    title = f"Confusion matrix\n{int(np.trace(counts))} of {len(truth)} rows right"
+    axes.set_title(title if numbered else f"{title}\n{_most_frequent(counts, names)}", loc="left", fontsize=11)
+    bar = figure.colorbar(image, ax=axes, shrink=0.8, pad=0.02, aspect=20 + min(k, 30), format=lambda x, _: f"{100 * x:.0f} %")
     bar.outline.set_visible(False)
     bar.set_label("share of the true class", fontsize=8)
     bar.ax.tick_params(labelsize=8, length=0)
     return figure
+
+
+def _write_counts(axes: Axes, counts: NDArray[np.int64], share: NDArray[np.float64], size: float) -> None:
+    for true, made in zip(*np.nonzero(counts), strict=True):
+        ink = "white" if share[true, made] > 0.55 else INK
+        axes.text(made, true, f"{counts[true, made]}", ha="center", va="center", color=ink, fontsize=size)
+
+
+def _most_frequent(counts: NDArray[np.int64], names: Sequence[str], most: int = 3) -> str:
+    """The cells off the diagonal with the most rows, in words."""
+    wrong = counts - np.diag(np.diag(counts))
+    cells = [np.unravel_index(cell, wrong.shape) for cell in np.argsort(-wrong, axis=None, kind="stable")[:most]]
+    told = [f"{names[true]} as {names[made]} ({wrong[true, made]})" for true, made in cells if wrong[true, made]]
+    return f"most often mistaken: {', '.join(told)}" if told else ""
 
 
 def label_counts(decisions: NDArray[np.int64], truth: NDArray[np.int64], labels: Sequence[str]) -> Figure:

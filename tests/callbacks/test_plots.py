@@ -67,6 +67,28 @@ def test_confusion_matrix_shows_the_counts():
     assert axes.images[0].get_array().tolist() == [[0.5, 0.5], [0.0, 1.0]]
 
 
+@pytest.mark.parametrize(("k", "step"), [(100, 1), (300, 3)])
+def test_a_confusion_matrix_of_many_labels_has_names_that_can_be_read_and_the_worst_mistakes_in_words(k, step):
+    rng = np.random.default_rng(0)
+    true = rng.integers(k, size=2000)
+    made = np.where(rng.random(2000) < 0.8, true, rng.integers(k, size=2000))
+    true, made = np.r_[true, [7] * 60, [8] * 50], np.r_[made, [3] * 60, [9] * 50]
+    figure = figures.confusion_matrix(made, true, [f"label number {i}" for i in range(k)])
+    axes = figure.axes[0]
+    assert max(figure.get_size_inches()) * figure.dpi < 2500
+    assert len(axes.texts) == 0
+    title = axes.get_title(loc="left")
+    assert "most often mistaken: label number 7 as label number 3 (6" in title
+    assert title.index("label number 8 as label number 9 (5") > title.index("label number 7")
+    names = [text.get_text() for text in axes.get_yticklabels()]
+    assert names == [f"label number {i}" for i in range(0, k, step)]
+    assert ("one label in 3 is named" in axes.get_xlabel()) == (step == 3)
+    figure.draw_without_rendering()
+    for texts, low in ((axes.get_yticklabels(), "y"), (axes.get_xticklabels(), "x")):
+        boxes = sorted((getattr(e, f"{low}0"), getattr(e, f"{low}1")) for e in (text.get_window_extent() for text in texts))
+        assert all(below[1] <= above[0] + 0.5 for below, above in pairwise(boxes))
+
+
 def test_label_counts_add_up():
     made, true = np.array([[1, 0], [1, 1], [0, 1]]), np.array([[1, 1], [0, 1], [0, 1]])
     axes = figures.label_counts(made, true, ["rare", "often"]).axes[0]
