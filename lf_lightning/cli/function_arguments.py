@@ -9,6 +9,7 @@ from jsonargparse import ArgumentParser
 
 from lf_lightning.cli import configs
 from lf_lightning.cli.import_limits import limit_imports
+from lf_lightning.cli.quoted_texts import quote_texts
 from lf_lightning.cli.secret_check import refuse_secrets
 
 
@@ -28,6 +29,7 @@ def arguments_of(
         ConfigurationError: There is no such config, a value that cannot be, or a secret in the config.
     """
     limit_imports()
+    quote_texts()
     parser = ArgumentParser(prog=prog, description=description, allow_abbrev=False)
     parser.add_argument("--config", action="config", help="A YAML file, or a packaged config by name.")
     parser.add_function_arguments(function, fail_untyped=True, sub_configs=False)

@@ -14,6 +14,7 @@ _UNKNOWN_KEY = re.compile(r"(?:does not accept option|Option|Key) '([^']+)'")
 _UNKNOWN_INIT_ARG = re.compile(r"Problem with given class_path '([^']+)':\s+Option '([^']+)' is not accepted")
 _UNKNOWN_CLASS = re.compile(r"module '([^']+)' has no attribute '([^']+)'")
 _NO_CLASS_PATH = re.compile(r"Expected a dot import path string: (\S+)")
+_NO_TEXT = re.compile(r"Expected a <class 'str'>\. Got value: (?:True|False|[-+.\d])")
 _SETTINGS_ADVICE = re.compile(r",? denied by the '[^']+' entry of the import path denylist\. Add the import path .*")
 _DENIED = re.compile(r"Importing '([^']+)' is not allowed")
 
@@ -34,6 +35,8 @@ def _hints(parser: argparse.ArgumentParser, message: str) -> Iterator[str]:
     for denied in _DENIED.finditer(message):
         package = denied[1].split(".", 1)[0]
         yield f"{denied[1]} was not imported. If you trust it: lf --allow-imports {package} ... (or LF_ALLOW_IMPORTS={package})"
+    if _NO_TEXT.search(message):
+        yield 'YAML reads 007, 1e-3, 3.0, yes, no, on and off as numbers, true and false. As a text, put it in quotes: "007"'
     for path, name in _UNKNOWN_INIT_ARG.findall(message):
         yield from _nearest(name, _init_args(path), f"an argument of {path}")
     for module, name in _UNKNOWN_CLASS.findall(message):

@@ -26,6 +26,7 @@ from lf_lightning.cli.endings import endings_told_apart
 from lf_lightning.cli.import_limits import limit_imports
 from lf_lightning.cli.parser import CommandParser
 from lf_lightning.cli.quiet import quieten
+from lf_lightning.cli.quoted_texts import quote_texts
 from lf_lightning.cli.secret_check import refuse_secrets
 from lf_lightning.errors import ConfigurationError
 from lf_lightning.systems.base import ClassifierModule
@@ -240,6 +241,7 @@ def callbacks_of(own: Sequence[Callback], trainer: Mapping[str, Any]) -> list[Ca
 
 def _main(command: str, argv: Sequence[str], amend: Amend = list) -> int:
     limit_imports()
+    quote_texts()
     quieten()
     options, words = _run_options(argv)
     with _run_variable_restored(), endings_told_apart():
