@@ -26,6 +26,7 @@ COMMANDS = {
     "reason": "lf_lightning.cli.reason:main",
     "compare": "lf_lightning.cli.compare:main",
     "report": "lf_lightning.cli.report:main",
+    "ensemble": "lf_lightning.cli.ensemble:main",
     "serve": "lf_lightning.cli.serve:main",
     "cache": "lf_lightning.cli.cache:main",
     "doctor": "lf_lightning.cli.doctor:main",

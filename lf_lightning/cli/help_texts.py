@@ -16,6 +16,7 @@ usage: lf COMMAND [options]
   reason     have reasons for labels written           lf reason --help
   compare    rank runs, with intervals and tests       lf compare runs/quickstart
   report     a page to look at, of a run or several    lf report runs/quickstart/latest
+  ensemble   several runs as one model                 lf ensemble --help
   serve      a model over HTTP                         lf serve --model runs/quickstart/latest
   cache      what was paid for: sums, repair, export   lf cache stats
   doctor     what this machine has, a config needs     lf doctor --config quickstart.yaml
@@ -230,6 +231,28 @@ What was pruned is asked, and paid for, again by the next lf score that needs it
 The ledger is never pruned: max_cost counts all that was ever spent.
 """
 
+ENSEMBLE = """\
+lf ensemble: several fitted systems as one, in a folder for lf serve and load_system.
+
+usage: lf ensemble RUN RUN [RUN ...] --out FOLDER [options]
+
+  RUN                         a run folder, a checkpoint, a saved model or an ensemble; of one task and the same labels
+  --out FOLDER                where it is saved with its members inside; new, or empty
+  --rule NAME                 average (default) or majority; or, fitted on rows: weighted, stacked, or routed (for each label
+                              the member that is best on it)
+  --rows TABLE                labelled rows that no member was trained on: they fit the rule and calibrate
+  --text-columns, --label-column
+                              of these rows (default: those of the first run's fit)
+  --scores FOLDER             score store with the members' scorers (default: that of the first run's fit)
+  --device NAME               auto, cpu, cuda, cuda:1, mps
+
+examples:
+  lf ensemble runs/bert/latest runs/roberta/latest --out models/both
+  lf ensemble runs/bert/latest runs/roberta/latest --rule weighted --rows more.csv --out models/weighted
+
+With rows it prints the accuracy and macro-F1 of the ensemble, held out, and of its members.
+"""
+
 SERVE = """\
 lf serve: a fitted system over HTTP, until Ctrl-C or SIGTERM.
 
@@ -294,6 +317,7 @@ def of(command: str) -> str:
         "fit": FIT,
         "score": SCORE,
         "reason": REASON,
+        "ensemble": ENSEMBLE,
         "serve": SERVE,
         "cache": CACHE,
         "compare": COMPARE,
