@@ -11,7 +11,8 @@ afternoon. `--full` takes all rows of FOMC, and all weights. Seconds are those t
 other load hardly counts.
 
 Reasons of FOMC are kept where the LLM's own label, for which they argue, is the gold label; others learn their label only.
-Fusion learns from rows that no layout was fitted on, with the fitted layout `label` of the same seed as its one scorer.
+Fusion learns from rows that no layout was fitted on, with the fitted layout `label` of the same seed as its one scorer. A row
+"every token alike" has the paper's loss, the others `label_share: 0.5`.
 """
 
 from __future__ import annotations
