@@ -75,12 +75,16 @@ def _rule(name: str) -> Callable[..., Any]:
 
 
 def _fit(ensemble: Any, rows: str, text_columns: list[str] | None, label_column: str | None, scores: str | None) -> None:
-    """Fits on a table that is read as the first member's data were, unless an option says otherwise."""
+    """Fits on a table that is read as the first member's data were, if it is a run, unless an option says otherwise."""
     from lf_lightning.data.labels import LabelReader
     from lf_lightning.data.tables import read_table
     from lf_lightning.data.texts import texts_of
+    from lf_lightning.predictor import Predictor
+    from lf_lightning.predictor.fitted_run import FittedRun
 
-    config: Mapping[str, Any] = getattr(getattr(ensemble.members[0], "source", None), "config", None) or {}
+    first = ensemble.members[0]
+    run = first.source if isinstance(first, Predictor) else None
+    config = run.config if isinstance(run, FittedRun) else {}
     known: Mapping[str, Any] = (config.get("data") or {}).get("init_args") or {}
     columns = text_columns or known.get("text_columns") or "text"
     reader = LabelReader(
