@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
+os.environ["PYTHONPATH"] = str(Path(__file__).resolve().parent.parent)  # processes that tests start import this tree
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -11,7 +13,6 @@ os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np

@@ -7,8 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-
 
 def run_script(script: Path, *words: object) -> None:
     """Runs a script with its words, on this tree's package; what it wrote to standard error is in the message if it fails."""
@@ -18,7 +16,7 @@ def run_script(script: Path, *words: object) -> None:
         capture_output=True,
         text=True,
         timeout=400,  # a deadlock must not stop the tests for ever
-        env={**environment, "PYTHONPATH": str(ROOT)},
+        env=environment,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-4000:]

@@ -55,7 +55,7 @@ def test_a_label_is_no_markup(small: Make, table: pd.DataFrame) -> None:
 
 def test_what_goes_up_comes_down(alone: AutoFusionClassifier, tmp_path: Path) -> None:
     alone.save(tmp_path / "saved")
-    own = {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1", "PYTHONPATH": str(ROOT)}
+    own = {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
     with Hub() as hub:
         command = [sys.executable, str(ROOT / "tests/auto/hub_client.py"), str(tmp_path / "saved"), str(tmp_path / "out.npz")]
         environment = {**os.environ, **own, "HF_ENDPOINT": hub.url}

@@ -58,7 +58,7 @@ def test_a_new_process_with_nothing_else_says_the_same(
     hidden.mkdir()
     (tmp_path / "texts.json").write_text(json.dumps(new_texts), encoding="utf-8")
     given = [moved, tmp_path / "texts.json", tmp_path / "out.npz", store if name == "fused" else ""]
-    environment = {**os.environ, "HF_HOME": str(hidden), "HF_HUB_OFFLINE": "0", "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "HF_HOME": str(hidden), "HF_HUB_OFFLINE": "0"}
     command = [sys.executable, str(ROOT / "tests/auto/loader.py"), *map(str, given)]
     done = subprocess.run(command, cwd=hidden, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -23,7 +23,6 @@ from tests.ray_session import MARKS, one_ray
 
 pytest.importorskip("ray")
 pytestmark = MARKS
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +101,7 @@ def test_the_command_killed_midway_and_started_again(fusion: Path, world: Path, 
     words = ["--run", str(fusion), "--source", str(tmp_path / "many.parquet"), "--on_missing", "mask", "--rows_per_part", "50"]
     command = [sys.executable, "-m", "lf_lightning", "predict", *words]
     with tempfile.TemporaryDirectory(prefix="lf", ignore_cleanup_errors=True) as folder:
-        environment = {**os.environ, "RAY_TMPDIR": folder, "PYTHONPATH": str(ROOT)}
+        environment = {**os.environ, "RAY_TMPDIR": folder}
         ray = [*command, "--engine", "ray", "--workers", "2", "--out", str(tmp_path / "ray")]
         process = subprocess.Popen(ray, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         while len(list((tmp_path / "ray").glob("*.parquet"))) < 3:

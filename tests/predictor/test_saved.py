@@ -70,7 +70,7 @@ def test_a_new_process_with_nothing_else_says_the_same(
     given = [tmp_path / "texts.json", tmp_path / "scores.npy" if predictor.scorers else "", tmp_path / "out.npz"]
     hidden = tmp_path / "empty"  # neither a run nor a cache of models is in sight
     hidden.mkdir()
-    environment = {**os.environ, "HF_HOME": str(hidden), "HF_HUB_OFFLINE": "0", "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "HF_HOME": str(hidden), "HF_HUB_OFFLINE": "0"}
     command = [sys.executable, str(ROOT / "tests/predictor/loader.py"), str(moved), *map(str, given)]
     done = subprocess.run(command, cwd=hidden, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

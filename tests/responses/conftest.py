@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import runpy
 import subprocess
 import sys
@@ -13,7 +12,6 @@ from typing import Any
 
 import pytest
 
-import lf_lightning
 from lf_lightning.responses import ResponseCache
 
 SCRIPT = Path(__file__).with_name("worker.py")
@@ -48,10 +46,7 @@ def start() -> Iterator[Start]:
     started: list[subprocess.Popen[str]] = []
 
     def start(*words: object) -> subprocess.Popen[str]:
-        environment = os.environ | {"PYTHONPATH": str(Path(lf_lightning.__file__).parent.parent)}
-        process = subprocess.Popen(
-            [sys.executable, str(SCRIPT), *map(str, words)], stdout=subprocess.PIPE, text=True, env=environment
-        )
+        process = subprocess.Popen([sys.executable, str(SCRIPT), *map(str, words)], stdout=subprocess.PIPE, text=True)
         started.append(process)
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"

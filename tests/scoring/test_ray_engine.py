@@ -31,7 +31,6 @@ from tests.scoring.gateway.fault_server import KEY, FaultServer
 
 pytest.importorskip("ray")
 pytestmark = MARKS
-ROOT = Path(__file__).resolve().parents[2]
 KEY_NAME = "LF_RAY_TEST_KEY"
 
 
@@ -236,7 +235,7 @@ scorer:
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_the_command_stopped_midway_and_started_again(tmp_path: Path, ray_folder: Path, number: signal.Signals) -> None:
     texts = [f"text number {n}" for n in range(400)]
-    environment = {**os.environ, KEY_NAME: KEY, "RAY_TMPDIR": str(ray_folder), "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, KEY_NAME: KEY, "RAY_TMPDIR": str(ray_folder)}
     with FaultServer(latency=0.15) as server:
         command = config(tmp_path, server.url, texts)
         process = subprocess.Popen(

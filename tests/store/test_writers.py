@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import runpy
 import subprocess
@@ -12,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-import lf_lightning
 from lf_lightning.errors import StoreError
 from lf_lightning.store import ScoreStore, durable
 
@@ -23,9 +21,8 @@ CARD, values_of = _script["CARD"], _script["values_of"]
 
 def writer(path: Path, *numbers: int) -> subprocess.Popen[str]:
     """Starts a writer and returns it once it is about to append."""
-    environment = os.environ | {"PYTHONPATH": str(Path(lf_lightning.__file__).parent.parent)}
     command = [sys.executable, str(SCRIPT), str(path), *map(str, numbers)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     return process

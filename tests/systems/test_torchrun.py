@@ -35,7 +35,7 @@ def run(words: list[str], folder: Path, variables: dict[str, str]) -> None:
     done = subprocess.run(
         words,
         cwd=folder,
-        env={**environment, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        env={**environment, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=540,  # a deadlock must not stop the tests for ever
