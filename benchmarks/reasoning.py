@@ -7,8 +7,8 @@ model writes itself with sight of the label. A cell is one set, method and seed;
 on with the others. The record is written from whatever cells are finished. The model is SmolLM2-135M from the extra local-llm.
 
 By default a share of the rows, one epoch, and LoRA on the upper third of the layers: what one processor core does in an
-afternoon. `--full` takes all rows of FOMC, and all weights. Seconds are those that the process computes, on one thread, so that
-other load hardly counts.
+afternoon. `--setting full` takes all rows of FOMC, and all weights: hours, or a GPU. `--setting tiny` takes so few rows that it
+shows no more than that all runs. Seconds are those that the process computes, on one thread, so that other load hardly counts.
 
 Reasons of FOMC are kept where the LLM's own label, for which they argue, is the gold label; others learn their label only.
 Fusion learns from rows that no layout was fitted on, with the fitted layout `label` of the same seed as its one scorer. A row
@@ -58,15 +58,15 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--minutes", type=float, default=1e6, help="begin no cell after so long")
-    parser.add_argument("--full", action="store_true", help="all weights, and all rows of FOMC: hours, or a GPU")
+    parser.add_argument("--setting", default="small", choices=list(SETTINGS))
     parser.add_argument("--precision", default="bf16-mixed", help="bf16 is twice as fast where the processor has it")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/reasoning.json"))
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     until = time.monotonic() + 60 * options.minutes
-    title = "full" if options.full else "small"
-    plan = Plan(SETTINGS[title], options.precision, options.data, work_folder("reasoning") / f"{title}-{options.precision}")
+    kept = work_folder("reasoning") / f"{options.setting}-{options.precision}"
+    plan = Plan(SETTINGS[options.setting], options.precision, options.data, kept)
     (plan.kept / "cells").mkdir(parents=True, exist_ok=True)
     for name in options.sets:
         for seed in options.seeds:
@@ -86,8 +86,8 @@ def main() -> None:
     if not speed.exists() and time.monotonic() < until:
         speed.write_text(json.dumps(speed_of(28)), encoding="utf-8")
         print(f"28 labels behind a cached prefix: {speed.read_text()}", flush=True)
-    command = f"python -m benchmarks.reasoning --data FOLDER{' --full' if options.full else ''}"
-    write_record(plan, title, options.out, command)
+    command = "python -m benchmarks.reasoning --data FOLDER"
+    write_record(plan, options, command if options.setting == "small" else f"{command} --setting {options.setting}")
 
 
 # ---- what is measured
@@ -220,7 +220,7 @@ def score_rest(plan: Plan, folder: Path, module: Any, tokenizer: str, target: Pa
     ScoreStore(target, create=True).append(card, texts, predictor.predict_proba(texts).astype(np.float32))
 
 
-def write_record(plan: Plan, title: str, out: Path, command: str) -> None:
+def write_record(plan: Plan, options: argparse.Namespace, command: str) -> None:
     """Writes the figures of the cells that are finished, if any are."""
     found: dict[str, dict[str, dict[int, dict[str, Any]]]] = {}
     for path in sorted((plan.kept / "cells").glob("*.json")):
@@ -234,11 +234,11 @@ def write_record(plan: Plan, title: str, out: Path, command: str) -> None:
     for name, figures_of_set in sets.items():
         if (cues := plan.kept / f"{name}_cues.json").exists():
             figures_of_set["cues"] = json.loads(cues.read_text(encoding="utf-8"))
-    tokens = {"text": plan.setting.max_length, "reason": plan.setting.reason_tokens}
+    fitted, tokens = plan.setting.fitted, {"text": plan.setting.max_length, "reason": plan.setting.reason_tokens}
     figures: dict[str, Any] = {
         "model": "SmolLM2-135M-Instruct",
-        "setting": title,
-        "fitted": {**plan.setting.fitted, "lora_targets": "layers 21 to 30 of 30"} if title == "small" else plan.setting.fitted,
+        "setting": options.setting,
+        "fitted": {name: value if name != "lora_targets" else "layers 21 to 30 of 30" for name, value in fitted.items()},
         "tokens": tokens,
         "batch": BATCH,
         "precision": plan.precision,
@@ -248,7 +248,7 @@ def write_record(plan: Plan, title: str, out: Path, command: str) -> None:
     if speed.exists():
         figures["speed"] = json.loads(speed.read_text(encoding="utf-8"))
     seeds = sorted({seed for methods in found.values() for cells in methods.values() for seed in cells})
-    record.write(out, claim_of(sets), figures, command, seeds)
+    record.write(options.out, claim_of(sets), figures, command, seeds)
 
 
 if __name__ == "__main__":

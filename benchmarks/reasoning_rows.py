@@ -56,15 +56,17 @@ class Setting(NamedTuple):
 
 LINEAR = [*(f"self_attn.{name}_proj" for name in "qkvo"), *(f"mlp.{name}_proj" for name in ("gate", "up", "down"))]
 UPPER = [f"layers.{layer}.{name}" for layer in range(20, 30) for name in LINEAR]
+SMALL = Setting(
+    {"fomc": (384, 100, 300), "emotion": (384, 100, 300)},
+    (240, 80),
+    {"fomc": 1, "emotion": 1},
+    64,
+    32,
+    {"lora_rank": 16, "lora_alpha": 32, "lora_targets": UPPER, "lr": 1e-3},
+)
 SETTINGS = {
-    "small": Setting(
-        {"fomc": (384, 100, 300), "emotion": (384, 100, 300)},
-        (240, 80),
-        {"fomc": 1, "emotion": 1},
-        64,
-        32,
-        {"lora_rank": 16, "lora_alpha": 32, "lora_targets": UPPER, "lr": 1e-3},
-    ),
+    "tiny": SMALL._replace(sizes={"fomc": (96, 60, 60), "emotion": (96, 60, 60)}, rest=None),
+    "small": SMALL,
     "full": Setting(
         {"fomc": (None, None, None), "emotion": (1600, 300, 500)}, None, {"fomc": 2, "emotion": 1}, 128, 48, {"lr": 5e-5}
     ),

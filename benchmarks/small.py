@@ -87,7 +87,13 @@ BENCHMARKS = (
     ),
     Small("cotraining_weights", "--events kaikoura --sizes 50 --subsets 1 --seeds 1", _NEWS, 6, True),
     Small("fusion_ag_news", "--sizes 800 --seeds 0 --test-rows 300", (*_NEWS, *_LLM), 8, True),
-    Small("reasoning", "--sets fomc --seeds 0 --methods label multitask", (*_LLM, *_NEWS, "peft"), 12, True),
+    Small(
+        "reasoning",
+        "--setting tiny --sets fomc --seeds 0 --methods encoder label reason_label",
+        (*_LLM, *_NEWS, "peft"),
+        8,
+        True,
+    ),
     Small("deferral", "--sets kaikoura --seeds 0", _NEWS, 6, True, after="fusion_llm_labels"),
     Small("conformal", "--sets kaikoura --seeds 0", _NEWS, 6, True, after="deferral"),
 )
