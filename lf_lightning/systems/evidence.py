@@ -16,6 +16,8 @@ EvidenceMode = Literal["crossfit", "holdout", "joint"]
 class HeldOut(NamedTuple):
     """The head's evidence for calibrators and decision rules: n train and validation rows, as if nothing was fitted on them.
 
+    Its classes are as frequent as among the validation rows.
+
     Attributes:
         members: (n, M + 1, K).
         present: (n, M + 1) bool.

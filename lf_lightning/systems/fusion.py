@@ -280,7 +280,7 @@ class FusionLightningModule(ClassifierModule):
             with torch.no_grad():
                 own = self.classifier(self._vectors["validation"].to(self.device)).float().cpu()
             sides.append(self._evidence_on("validation", own))
-        self.evidence.held_out = start_head(self.head, self.references, sides, self.device)
+        self.evidence.held_out = start_head(self.head, self.references, sides, self.seed, self.device)
 
     def _evidence_on(self, split: Split, logits: Tensor) -> Evidence:
         scores, scored, labels = self.rows_data.scores_and_labels(split)

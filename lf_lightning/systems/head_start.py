@@ -6,21 +6,30 @@ from collections.abc import Sequence
 from typing import cast
 
 import torch
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
+from lf_lightning.calibration import thinned_to
 from lf_lightning.heads import Evidence, FusionHead
 from lf_lightning.systems.evidence import HeldOut
 
 
-def start_head(head: FusionHead, references: nn.ModuleDict, sides: Sequence[Evidence], device: torch.device) -> HeldOut | None:
+def start_head(
+    head: FusionHead, references: nn.ModuleDict, sides: Sequence[Evidence], seed: int, device: torch.device
+) -> HeldOut | None:
     """Starts a head and the reference combinations, and returns what they say held out; None where nobody knows.
+
+    Of the train rows those count that are as if drawn like the validation rows (`calibration.thinned_to`; multi-class).
 
     Args:
         head: Not trained yet.
         references: Fusion heads by name, which are only fitted here.
         sides: Evidence on rows of the train split, and of the validation split if there is any.
+        seed: Of the choice among train rows.
         device: Where they are.
     """
+    if len(sides) == 2 and sides[0].labels.ndim == 1:
+        sides = [_as_drawn(sides[0], sides[1].labels, seed), sides[1]]
     members, present, labels, vectors = zip(*sides, strict=True)
     representation = torch.cat(vectors) if all(v is not None for v in vectors) else None
     evidence = Evidence(torch.cat(members), torch.cat(present), torch.cat(labels), representation)
@@ -31,6 +40,18 @@ def start_head(head: FusionHead, references: nn.ModuleDict, sides: Sequence[Evid
     rows = HeldOut(*evidence[:3], torch.zeros_like(held), said)
     with torch.no_grad():
         return rows._replace(correction=held - logits_on(head, rows, device))
+
+
+def _as_drawn(train: Evidence, drawn: Tensor, seed: int) -> Evidence:
+    kept = thinned_to(train.labels, drawn, seed)
+    if kept.all():
+        return train
+    rank_zero_info(
+        f"Classes are not as frequent in train as in validation rows, so the head starts from {int(kept.sum())} of {len(kept)} "
+        "train rows: as many of each class as there would be had they been drawn like validation rows."
+    )
+    vectors = None if train.representation is None else train.representation[kept]
+    return Evidence(train.members[kept], train.present[kept], train.labels[kept], vectors)
 
 
 def start_references(references: nn.ModuleDict, evidence: Evidence, device: torch.device) -> Tensor:
