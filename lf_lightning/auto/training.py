@@ -260,4 +260,4 @@ def summary_line(figures: Mapping[str, Mapping[str, float]]) -> str:
     shown = {names.get(name, name): values for name, values in figures.items() if name not in ("average", "stack")}
     said = ", ".join(f"{name} {100 * values['accuracy']:.1f}" for name, values in shown.items())
     rows = int(figures["system"]["rows"])
-    return f"accuracy % on the {rows:,} validation rows, which also calibrated it: {said}"
+    return f"accuracy % on the {rows:,} validation rows, which fit and calibration have seen: {said}"

@@ -16,8 +16,9 @@ def thinned_to(labels: Tensor, drawn: Tensor, seed: int) -> Tensor:
     """Returns which rows (n,) to keep so that classes are as frequent as among those that were `drawn`.
 
     All of them, unless the shares differ significantly: train rows are often chosen so many a class, and validation rows drawn
-    as texts come. Under label shift (Saerens et al., 2002; Lipton et al., 2018: only the shares differ, not what the texts of a
-    class are like) the rows kept are as if drawn like the others.
+    as texts come. (All of them, too, where those drawn are of one class, which is no draw.) Under label shift (Saerens et al.,
+    2002; Lipton et al., 2018: only the shares differ, not what the texts of a class are like) the rows kept are as if drawn
+    like the others.
 
     Args:
         labels: (n,) classes.
@@ -29,7 +30,7 @@ def thinned_to(labels: Tensor, drawn: Tensor, seed: int) -> Tensor:
     seen = here + there > 0
     shares = torch.stack([here, there])[:, seen].numpy()
     common = (there >= ENOUGH) & (here > 0)
-    if seen.sum() < 2 or not len(labels) or not common.any() or chi2_contingency(shares).pvalue >= SIGNIFICANT:
+    if (there > 0).sum() < 2 or not common.any() or chi2_contingency(shares).pvalue >= SIGNIFICANT:
         return torch.ones(len(labels), dtype=torch.bool)
     most = torch.minimum(here, ((here / there)[common].min() * there).round().long())
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))

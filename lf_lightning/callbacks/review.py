@@ -37,7 +37,7 @@ class ReviewLabels(Callback):
         self.agreement: list[dict[str, Any]] = []
         """One entry an epoch, plain values."""
         self.said: list[Tensor] = []
-        """Of each epoch before fine-tuning, what the nets said (n, nets) of the LLM's labels of the n validation rows."""
+        """Of each epoch before fine-tuning, what the nets said (N, nets) of the LLM's labels of the N validation rows."""
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Notes what the nets say of the validation rows."""

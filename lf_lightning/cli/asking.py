@@ -20,7 +20,7 @@ from lf_lightning.cli.secret_check import refuse_secrets
 from lf_lightning.contract import RowsData
 from lf_lightning.errors import ConfigurationError
 from lf_lightning.predictor.deferring import AskRows, Deferred, Deferring, ask_scorers, asking, looking_up
-from lf_lightning.predictor.promises import Promises, names_of, of_deferred
+from lf_lightning.predictor.promises import Promises, depths_of, names_of, of_deferred
 from lf_lightning.results.predictions import write_table
 from lf_lightning.scoring.base import Scorer
 
@@ -172,9 +172,8 @@ class WritePromises(WritePredictions):
 
     def _promised(self, system: Any, opinion: Any) -> tuple[Any, Any]:
         outputs, promises = system.evaluated["predict"], Promises(system)
-        depths = np.zeros(len(outputs.index), dtype=np.int64)
-        for name in system.scorers:
-            depths += np.isfinite(outputs.members[name].numpy()).all(-1)
+        scored = [np.isfinite(outputs.members[name].numpy()).all(-1) for name in system.scorers]
+        depths = depths_of(np.stack(scored, 1) if scored else np.zeros((len(outputs.index), 0), dtype=np.bool_))
         coverage, error = self.wishes.coverage, self.wishes.max_error
         sets = None if coverage is None else promises.prediction_sets(opinion, depths, coverage)
         return sets, None if error is None else promises.answered(opinion, depths, error)

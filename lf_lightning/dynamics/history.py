@@ -79,14 +79,17 @@ class History(Metric):
         self.squares[came] += before * (new - self.mean[came])
 
     def kept(self) -> dict[str, Tensor]:
-        """Returns what a checkpoint keeps; of an epoch under way, this process's part."""
-        names = ("told", "times", "mean", "squares", "epochs")
-        return {name: getattr(self, name).cpu().clone() for name in names}
+        """Returns what a checkpoint keeps, of an epoch under way what all processes were told: every one has to ask."""
+        kept = {name: getattr(self, name).clone() for name in ("told", "times", "mean", "squares", "epochs")}
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            for name in ("told", "times"):
+                torch.distributed.all_reduce(kept[name])
+        return {name: value.cpu() for name, value in kept.items()}
 
     def restore(self, kept: dict[str, Any]) -> None:
         """Takes it back.
 
-        In a run of several processes every one is given the first one's part of an unfinished epoch, which must count once.
+        In a run of several processes every one is given what all were told in an unfinished epoch, which must count once.
         """
         for name, value in kept.items():
             setattr(self, name, value.to(getattr(self, name).device))

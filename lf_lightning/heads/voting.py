@@ -166,7 +166,9 @@ def decided_by(p: NDArray[np.float64], decisions: NDArray[np.int64]) -> NDArray[
 
 @torch.no_grad()
 def _held_out(head: FusionHead, fit: Callable[[Evidence], None], evidence: Evidence) -> Tensor:
-    """Fits the head on the evidence, and returns the logits (n, K) that it gives rows which it was not fitted on."""
+    """Fits the head on the evidence, and returns its logits (n, K) of rows that it was not fitted on, on the CPU."""
+    device = next(head.buffers()).device
+    head.cpu()
     rows = Evidence(evidence.members.cpu(), evidence.present.cpu(), evidence.labels.cpu())
     held = torch.empty(rows.members.shape[0], rows.members.shape[2])
     nothing = torch.zeros(len(held), 0)
@@ -176,4 +178,7 @@ def _held_out(head: FusionHead, fit: Callable[[Evidence], None], evidence: Evide
         fit(Evidence(rows.members[~out], rows.present[~out], rows.labels[~out]))
         held[out] = head(rows.members[out], rows.present[out], nothing[out])
     fit(rows)
-    return held if len(held) > 1 else head(rows.members, rows.present, nothing)
+    if len(held) < 2:
+        held = head(rows.members, rows.present, nothing)
+    head.to(device)
+    return held

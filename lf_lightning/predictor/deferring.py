@@ -19,7 +19,7 @@ from lf_lightning.errors import ConfigurationError, NotFittedError
 from lf_lightning.metrics import decide
 from lf_lightning.metrics.decisions import right_rows
 from lf_lightning.predictor.answering import ScoresOf
-from lf_lightning.predictor.predictor import Predictor
+from lf_lightning.predictor.predictor import DType, Predictor, arithmetic
 from lf_lightning.scoring.base import Scorer
 from lf_lightning.store import Status
 from lf_lightning.systems.fusion import FusionLightningModule
@@ -120,10 +120,12 @@ class Deferring:
         else:
             given, there = predictor._scores_of(kept, scores)
             ask_rows = looking_up(given, there)
-        return self.on_outputs(predictor.outputs(texts), ask_rows, plan, stream, predictor.dtype == "bfloat16")
+        return self.on_outputs(predictor.outputs(texts), ask_rows, plan, stream, predictor.dtype)
 
     @torch.inference_mode()
-    def on_outputs(self, outputs: Outputs, ask: AskRows, plan: Plan, stream: bool = False, bfloat16: bool = False) -> Deferred:
+    def on_outputs(
+        self, outputs: Outputs, ask: AskRows, plan: Plan, stream: bool = False, dtype: DType = "float32"
+    ) -> Deferred:
         """Returns the answers to n texts of which the encoder's logits are known.
 
         Args:
@@ -131,7 +133,7 @@ class Deferring:
             ask: Who is asked.
             plan: Of `plan`.
             stream: See `answer`.
-            bfloat16: Whether the head's arithmetic is that of autocast.
+            dtype: The predictor's.
         """
         module, n, device = self.module, len(outputs.index), self.module.device
         own = outputs.members.get("encoder", outputs.logits).to(device)  # of no text there are no members
@@ -139,7 +141,7 @@ class Deferring:
         scored = torch.zeros(n, len(self.prices), dtype=torch.bool, device=device)
         asked = np.zeros((n, len(self.prices)), dtype=np.bool_)
         left, rates = np.arange(n), np.full(n, np.inf)
-        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+        with arithmetic(device, dtype):
             for m in range(len(module.scorers)):
                 left, rates = self._chosen(m, left, rates, n, plan, stream, own, scores, scored)
                 if not len(left):

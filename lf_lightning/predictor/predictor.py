@@ -31,7 +31,14 @@ from lf_lightning.systems.base import ClassifierModule
 from lf_lightning.systems.rationales import WritesReasons
 
 DType = Literal["float32", "bfloat16", "float16"]
-_LOW = {"float32": torch.bfloat16, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def arithmetic(device: torch.device, dtype: DType) -> torch.autocast:
+    """Returns the context in which a system of that `dtype` computes."""
+    low = torch.float16 if dtype == "float16" else torch.bfloat16
+    return torch.autocast(device.type, low, enabled=dtype != "float32")
+
+
 _CPU_TOKENS = 1024
 """Of a batch on the CPU: measured, larger ones are no faster, and their pages are given back and fetched anew each time."""
 
@@ -206,7 +213,8 @@ class Predictor(Answering):
         members, scored = self._scores_of(kept, scores)
         many, k = self.task == "multilabel", len(self.labels)
         if not kept:
-            return Outputs(torch.zeros(0, dtype=torch.int64), torch.zeros(0, k), torch.zeros((0, k) if many else 0))
+            nothing = {name: torch.zeros(0, k) for name in self.module.member_names}
+            return Outputs(torch.zeros(0, dtype=torch.int64), torch.zeros(0, k), torch.zeros((0, k) if many else 0), nothing)
         limit = min(self.max_length, int(self.tokenizer.model_max_length))
         ids, offsets = tokenize(self.tokenizer, kept, limit)
         nobody_knows = torch.full((len(kept), k), torch.nan) if many else torch.full((len(kept),), -1)
@@ -239,7 +247,7 @@ class Predictor(Answering):
             batch = rows[order[start : start + size]]
             start += size
             moved = cast("Batch", {name: tensor.to(self.device) for name, tensor in cast("dict[str, Any]", batch).items()})
-            with torch.autocast(self.device.type, _LOW[self.dtype], enabled=self.dtype != "float32"):
+            with arithmetic(self.device, self.dtype):
                 out = of(moved)
             logits[batch["index"]] = out.logits.float().cpu()
             for name, said in out.members.items():

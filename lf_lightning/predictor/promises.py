@@ -57,7 +57,7 @@ class Promises:
 
         Args:
             opinion: Of the texts.
-            depths: (n,) how many scorers had a say.
+            depths: (n,) how many scorers had a say, see `depths_of`; a text with -1 gets all labels.
             coverage: In (0, 1).
             by: lac (smallest sets), aps or raps (sets that grow with difficulty).
             by_label: Promise it for the texts of each label.
@@ -67,7 +67,7 @@ class Promises:
         Raises:
             ConfigurationError: `coverage` out of range, or an unknown `by`.
         """
-        found = np.zeros((len(depths), len(self.module.labels)), dtype=np.bool_)
+        found = np.ones((len(depths), len(self.module.labels)), dtype=np.bool_)
         for rows, like in self._groups(depths, planned):
             found[rows] = (
                 _sets(self.module.task, coverage, by, by_label).fit(like, self.labels).sets(opinion.probabilities[rows])
@@ -86,7 +86,7 @@ class Promises:
 
         Args:
             opinion: Of the texts.
-            depths: (n,) how many scorers had a say.
+            depths: (n,) how many scorers had a say, see `depths_of`; a text with -1 is not answered.
             error: Promised share of wrong answers, in (0, 1).
             certainty: Probability that the promise holds.
             planned: As for `prediction_sets`.
@@ -107,10 +107,22 @@ class Promises:
         """Texts, and what is said of the validation rows that are like them."""
         if planned is not None:
             return [(np.arange(len(depths)), self.probabilities[planned, np.arange(len(planned))])]
-        return [(np.flatnonzero(depths == depth), self.probabilities[depth]) for depth in np.unique(depths)]
+        return [(np.flatnonzero(depths == depth), self.probabilities[depth]) for depth in np.unique(depths[depths >= 0])]
 
     def _right(self, decisions: NDArray[np.int64]) -> NDArray[np.bool_]:
         return np.asarray((decisions == self.labels).reshape(len(decisions), -1).all(1))
+
+
+def depths_of(scored: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Returns how many scorers had a say (n,), of who had one (n, M).
+
+    -1 where one is silent before another that spoke: nothing is known of validation rows with such opinions.
+
+    >>> depths_of(np.array([[True, False], [False, True], [True, True]])).tolist()
+    [1, -1, 2]
+    """
+    leading = np.logical_and.accumulate(scored, axis=1)
+    return np.asarray(np.where((leading == scored).all(1), leading.sum(1), -1), dtype=np.int64)
 
 
 def prediction_sets(
@@ -177,7 +189,7 @@ def names_of(sets: NDArray[np.bool_], opinion: Opinion, labels: Sequence[str]) -
 
 def _opinion(predictor: Predictor, texts: Sequence[str], scores: ScoresOf) -> tuple[Opinion, NDArray[np.int64]]:
     _, scored = predictor._scores_of(predictor.texts_read(texts), scores)
-    return predictor.opinion(texts, scores), scored.sum(1)
+    return predictor.opinion(texts, scores), depths_of(scored)
 
 
 def _sets(task: str, coverage: float, by: str, by_label: bool) -> PredictionSets | RecallSets:

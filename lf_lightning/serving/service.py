@@ -200,7 +200,8 @@ class Service:
         texts = self.predictor.texts_read([found.question.text for found in encoded])
         talks = np.array([name not in self._silent for name in self.predictor.scorers], dtype=np.bool_)
         rows = asking(self._asked, self.predictor.scorers, texts)
-        done = self.deferring.on_outputs(outputs, rows, self.plan, stream=True)
+        assert isinstance(self.predictor, Predictor)  # an ensemble asks nobody
+        done = self.deferring.on_outputs(outputs, rows, self.plan, stream=True, dtype=self.predictor.dtype)
         names = np.array(self.predictor.scorers, dtype=object)
         return [
             Answer(p, _decided(d), tuple(names[asked & talks]), tuple(names[asked & answered]))

@@ -210,7 +210,7 @@ class CoTrainingLightningModule(ClassifierModule):
             self.rows = train_rows(self.rows_data, self.task, self.soft_labels, self.seed)
             kinds = {self.cotrain_rows} if self.epochs[COTRAIN] else set()
             self.rows.require(
-                pool=bool(kinds & {"pool", "both"}),
+                pool=bool(kinds & {"pool", "both"}) or bool(kinds and self.epochs[WEIGHTS] and self.weighting.needs_history),
                 gold=bool(kinds & {"gold", "both"} or self.epochs[WEIGHTS] or self.epochs[FINETUNE]),
             )
             rank_zero_info(
@@ -394,12 +394,15 @@ class CoTrainingLightningModule(ClassifierModule):
         return LabelReview.of(self.rows, self.history, p)
 
     def said_of(self, split: Split, index: Tensor, logits: Tensor) -> Tensor:
-        """Returns what nets' logits (n, nets, K) say of the LLM's labels of rows of a split: (n, nets), NaN without a label."""
+        """Returns what nets' logits (n, nets, K) of rows `index` say of the LLM's labels of a split's N rows.
+
+        (N, nets), NaN without a label and where there are no logits.
+        """
         scores, scored, _ = self.rows_data.scores_and_labels(split)
         labels, _ = llm_labels(scores[index], scored[index], self.task, self.soft_labels)
         known = labelled(labels)
-        said = torch.full(logits.shape[:2], torch.nan)
-        said[known] = signal_of(logits[known], labels[known], self.weighting.signal, self.task)
+        said = torch.full((len(scores), logits.shape[1]), torch.nan)
+        said[index[known]] = signal_of(logits[known], labels[known], self.weighting.signal, self.task)
         return said
 
     def weights_against_truth(self, split: Split, said: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -410,8 +413,8 @@ class CoTrainingLightningModule(ClassifierModule):
             said: (T, n, nets), `said_of` over epochs.
 
         Returns:
-            Whether the LLM's label is right (n,), 1 or 0, -1 where one of the two is lacking; what the LLM stated (n,); and the
-            weights (n, nets), of a weighting that needs probabilities the confidence.
+            Whether the LLM's label is right (n,), 1 or 0, -1 where one of the two, or what the nets say, is lacking; what the
+            LLM stated (n,); and the weights (n, nets), of a weighting that needs probabilities the confidence.
         """
         return weighed_beside_truth(*self.rows_data.scores_and_labels(split), said, self.weighting, self.task)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -43,7 +44,7 @@ class EncoderEvidence:
     Args:
         mode: One of the three.
         folds: Number of folds of `crossfit`, at least 2.
-        holdout: Share of the rows that `holdout` keeps for the head, in (0, 1).
+        holdout: Share of the rows that `holdout` keeps for the head, to the nearest hundredth.
         encoder_epochs: Epochs of each encoder.
         head_epochs: Epochs of the head.
         seed: Fixes the folds.
@@ -54,8 +55,8 @@ class EncoderEvidence:
     ) -> None:
         if folds < 2:
             raise ConfigurationError(f"folds={folds}: cross-fitting needs 2 at least. Way out: folds: 5, or evidence: holdout.")
-        if not 0 < holdout < 1:
-            raise ConfigurationError(f"holdout={holdout} is not within (0, 1). Way out: 0.2.")
+        if not 0.01 <= holdout <= 0.99:
+            raise ConfigurationError(f"holdout={holdout} is not within [0.01, 0.99]. Way out: 0.2.")
         for name, value in (("encoder_epochs", encoder_epochs), ("head_epochs", head_epochs)):
             if value < 1:
                 raise ConfigurationError(f"{name}={value}. Way out: 1 or more.")
@@ -105,7 +106,10 @@ class EncoderEvidence:
         self.held_out = HeldOut(**state["held_out"]) if state["held_out"] else None
 
     def _held_out(self, fold: int, data: RowsData) -> Tensor:
-        return data.folds(self.folds if self.mode == "crossfit" else max(2, round(1 / self.holdout)), self.seed) == fold
+        if self.mode == "crossfit":
+            return data.folds(self.folds, self.seed) == fold
+        share = Fraction(self.holdout).limit_denominator(100)
+        return data.folds(share.denominator, self.seed) < share.numerator
 
 
 def _where(rows: Tensor) -> Tensor:

@@ -44,7 +44,7 @@ class FusionLightningModule(ClassifierModule):
         head: Builds the fusion head from (K, M + 1, width of the vectors, task).
         evidence: Encoder outputs that the head learns from: out of sample (crossfit, holdout), or joint (the paper).
         folds: Number of folds of crossfit.
-        holdout: Share of the train rows that holdout keeps for the head.
+        holdout: Share of the train rows that holdout keeps for the head, 0.01 to 0.99.
         encoder_epochs: Epochs of each encoder (of the whole fit when joint).
         head_epochs: Epochs of the head after the encoder (not when joint).
         encoder_lr: Learning rate of the encoder.
@@ -214,8 +214,10 @@ class FusionLightningModule(ClassifierModule):
         """Keeps the pretrained weights, from which each phase's encoder starts, and compiles the encoder if asked.
 
         Raises:
-            ConfigurationError: To be fitted again, though the encoder has seen all rows; or DDP would wait for unused weights.
+            ConfigurationError: To be fitted again, though the encoder has seen all rows; DDP would wait for unused weights; or
+                a precision in which the head cannot reckon.
         """
+        self._require_precision(stage)
         if self.encoder.frozen:  # its evaluation mode is no oversight, of which Lightning would warn
             warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode", category=UserWarning)
         if stage == "fit" and len(self.phases()) > 1:
@@ -230,6 +232,19 @@ class FusionLightningModule(ClassifierModule):
         if self.compile_encoder:
             self.encoder.model.compile()
         super().setup(stage)
+
+    def _require_precision(self, stage: str) -> None:
+        precision = str(self.trainer.precision)
+        if precision.endswith("-true") and precision != "32-true":
+            raise ConfigurationError(
+                f"trainer.precision={precision!r}: a head reckons with opinions in float32. Way out: bf16-mixed, or 32-true."
+            )
+        idle = self.head is not None and not any(weight.requires_grad for weight in self.head.parameters())
+        if precision == "16-mixed" and stage == "fit" and idle and self.evidence.mode != "joint":
+            raise ConfigurationError(
+                f"trainer.precision='16-mixed' scales gradients, and {type(self.head).__name__} has nothing to train. "
+                "Way out: bf16-mixed, or 32-true."
+            )
 
     def begin_phase(self, position: int, phase: Phase) -> None:
         """Collects what the encoder of the phase before says out of sample, then starts the next encoder, or the head."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from lf_lightning.calibration import probabilities
 from lf_lightning.contract import Outputs
@@ -23,7 +24,7 @@ def fit_deferral(fusion: FusionLightningModule, outputs: Outputs) -> None:
 
     Args:
         fusion: Its calibrators are fitted.
-        outputs: Of the whole validation split.
+        outputs: Of the validation rows that were served, all of them but for `limit_val_batches`.
     """
     known = labelled(outputs.labels)
     kept = fusion.validation_rows
@@ -32,7 +33,7 @@ def fit_deferral(fusion: FusionLightningModule, outputs: Outputs) -> None:
         return
     labels = outputs.labels[known]
     held = fusion.held_out() if fusion.head is not None else None
-    final = held.logits[-len(labels) :] if held is not None else outputs.logits[known]
+    final = outputs.logits[known] if held is None else _of_validation(fusion, held.logits, outputs.index[known])
     last = probabilities(fusion.calibrator(final[rows].to(fusion.device)), fusion.task)
     if fusion.deferral is None:
         kept.keep(last[None], labels[rows], last.new_empty(len(rows), 0))
@@ -46,3 +47,10 @@ def fit_deferral(fusion: FusionLightningModule, outputs: Outputs) -> None:
     members, present = members[rows], present[rows]
     stages = fusion.stages(members, present)[:-1]
     kept.keep(torch.cat([stages, last[None]]), labels[rows], fusion.worth(fusion.deferral, members, present))
+
+
+def _of_validation(fusion: FusionLightningModule, held: Tensor, index: Tensor) -> Tensor:
+    """Of held-out logits, whose last rows are the labelled validation rows, those of validation rows `index`."""
+    every = labelled(fusion.rows_data.scores_and_labels("validation")[2])
+    place = every.cumsum(0) - 1
+    return held[len(held) - int(every.sum()) :][place[index]]

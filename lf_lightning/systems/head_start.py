@@ -36,6 +36,8 @@ def start_head(
     held = head.start(evidence)
     said = start_references(references, evidence, device)
     if held is None or getattr(head, "use_representation", False):
+        if len(sides) == 2:  # then calibrators see validation rows, which nothing may have been fitted on
+            start_head(head, references, sides[:1], seed, device)
         return None
     rows = HeldOut(*evidence[:3], torch.zeros_like(held), said)
     with torch.no_grad():

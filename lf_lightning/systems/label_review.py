@@ -54,7 +54,8 @@ def weighed_beside_truth(
         task: Multi-class or multi-label.
 
     Returns:
-        (n,) 1 where the LLM's label is right, 0 where wrong, -1 where there is none or no truth; (n,); (n, nets).
+        (n,) 1 where the LLM's label is right, 0 where wrong, -1 where it, the truth or all of `said` is lacking; (n,); and
+        (n, nets).
     """
     labels, stated = llm_labels(scores, scored, task, soft=False)
     history = History(len(labels), said.shape[-1])
@@ -63,5 +64,5 @@ def weighed_beside_truth(
     nothing = torch.full((len(labels),), -1)
     seen = Dynamics(history.confidence, history.deviation, said[-1], stated, nothing, 1.0, labels)
     same = (labels == truth) if labels.ndim == 1 else (labels == truth).all(-1)
-    right = torch.where(labelled(labels) & labelled(truth), same.long(), -1)
+    right = torch.where(labelled(labels) & labelled(truth) & said.isfinite().all(-1).any(0), same.long(), -1)
     return right, stated, (Confidence() if weighting.needs_probabilities else weighting)(seen)

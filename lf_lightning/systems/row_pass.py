@@ -29,7 +29,8 @@ def over_rows(module: LightningModule, split: Split, rows: Tensor | None, comput
     for batch in trainer.datamodule.rows_dataloader(split, rows):
         moved = trainer.strategy.batch_to_device(batch, module.device)
         with trainer.precision_plugin.forward_context():
-            values.append(compute(moved).float())
+            said = compute(moved).float()
+        values.append(said if trainer.world_size > 1 else said.cpu())  # of many rows they would fill the device
         index.append(moved["index"])
     module.train(was_training)
     index_here, values_here = torch.cat(index), torch.cat(values)

@@ -220,5 +220,8 @@ def test_promises_of_deferred_answers_are_fitted_on_rows_that_were_asked_about_a
     alike = LeastAmbiguousSets(0.8).fit(p[plan.depths, rows], labels)
     assert np.array_equal(sets, alike.sets(deferred.opinion.probabilities))
     assert of_deferred(predictor.module, deferred) == (None, None)
+    unknown = np.full(len(deferred.asked), -1)  # a scorer was silent before one that spoke
+    assert Promises(predictor.module).prediction_sets(deferred.opinion, unknown).all()
+    assert not Promises(predictor.module).answered(deferred.opinion, unknown, error=0.9).any()
     with pytest.raises(ConfigurationError, match="by='x'"):
         Promises(predictor.module).prediction_sets(deferred.opinion, deferred.asked.sum(1), by="x")  # type: ignore[arg-type]

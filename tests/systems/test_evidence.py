@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
+from lf_lightning.errors import ConfigurationError
+from lf_lightning.heads import AverageFusion
+from lf_lightning.systems.evidence import EncoderEvidence
 from lf_lightning.systems.row_pass import over_rows
 from tests.systems.parts import data_of, fit, model_of, trainer_of
 
@@ -100,6 +105,54 @@ def test_holdout_keeps_a_share_for_the_head(world: Path, tmp_path: Path) -> None
     assert logits is not None
     assert torch.equal(logits.isfinite().all(-1).nonzero().flatten(), kept)
     assert torch.allclose(logits[kept], said_by(world, spy.ended["encoder"], kept), atol=1e-5)
+
+
+@pytest.mark.parametrize(("share", "rows"), [(0.4, (24, 25)), (0.9, (54, 55, 56))])
+def test_the_share_held_out_is_the_one_that_was_asked_for(share: float, rows: tuple[int, ...], world: Path) -> None:
+    data = data_of(world)
+    data.setup("fit")
+    kept = EncoderEvidence("holdout", 5, share, 1, 1, seed=0).rows_after(0, data)
+    assert kept is not None
+    assert len(kept) in rows
+
+
+def test_the_head_starts_from_rows_whose_classes_are_as_frequent_as_in_validation(world: Path, tmp_path: Path) -> None:
+    table = pd.concat([pd.read_csv(world / "validation.csv"), pd.read_csv(world / "test.csv")])
+    first = table["label"] == sorted(table["label"].unique())[0]
+    skewed = pd.concat([table[first], table[~first][:4]])
+    skewed.to_csv(tmp_path / "validation.csv", index=False)
+    module = fit(world, tmp_path, data={"validation": str(tmp_path / "validation.csv")})
+    held = module.held_out()
+    assert held is not None
+    counts = torch.bincount(held.labels, minlength=3).double()
+    assert len(held.labels) < 61 + len(skewed)
+    assert counts[0] / counts.sum() == pytest.approx(first.sum() / len(skewed), abs=0.1)
+
+
+@pytest.mark.parametrize("group_by_length", [True, False])
+def test_validation_rows_are_kept_with_their_own_opinions_where_not_all_are_served(
+    group_by_length: bool, world: Path, tmp_path: Path
+) -> None:
+    module = fit(world, tmp_path, data={"group_by_length": group_by_length}, trainer={"limit_val_batches": 1})
+    probabilities, labels, _ = module.validation_rows.arrays()
+    index, held = module.evaluated["validation"].index, module.held_out()
+    assert held is not None
+    assert len(labels) == len(index) == 16
+    own = held.logits[-len(pd.read_csv(world / "validation.csv")) :][index]
+    assert np.array_equal(labels, held.labels[-len(pd.read_csv(world / "validation.csv")) :][index])
+    expected = module.calibrator(own).softmax(-1).detach().double().numpy()
+    assert np.allclose(probabilities[-1], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "16-mixed"])
+def test_a_precision_that_the_head_cannot_have_is_refused_before_the_fit(precision: Any, world: Path, tmp_path: Path) -> None:
+    data = data_of(world)
+    module = model_of(world, data, head=AverageFusion)
+    trainer = trainer_of(tmp_path)
+    trainer.strategy.precision_plugin = SimpleNamespace(precision=precision)  # 16-mixed needs a GPU
+    with pytest.raises(ConfigurationError, match=f"trainer.precision='{precision}'.*Way out: bf16-mixed"):
+        module.trainer = trainer
+        module.setup("fit")
 
 
 def test_joint_trains_once_on_all_rows(world: Path, tmp_path: Path) -> None:
