@@ -13,13 +13,18 @@ _KEY_SHAPES = re.compile(
     | \bhf_[A-Za-z0-9]{16,}             # Hugging Face
     | \bgh[pousr]_[A-Za-z0-9]{20,}      # GitHub
     | \bxox[abpr]-[A-Za-z0-9-]{10,}     # Slack
+    | \b(?:gsk_|xai-|pplx-|nvapi-|r8_|glpat-)[A-Za-z0-9_-]{16,}  # Groq, xAI, Perplexity, NVIDIA, Replicate, GitLab
+    | \bAQ\.[\w-]{30,}                  # Google, the newer ones
+    | \bAKIA[A-Z0-9]{16}\b             # Amazon
     """
 )
 _KEY_NAMES = re.compile(
     r"""(?ix)
-    (?<![\w]) ["']? (?P<name> (?:\w*[._])? (?: api_?key | access_?token | auth_?token | secret_?key | password )) ["']?
+    (?<![\w]) ["']? (?P<name> (?:\w*[._])?
+        (?: api[_-]?key | access_?token | auth_?token | hf_?token | secret_?key | client_?secret | password )) ["']?
     \s* [:=] \s* (?! null\b | none\b | ~ | ["']{2} ) ["']? [^\s"',}\]\#]
-    | --(?P<option> (?:[\w.]*\.)? (?: api_key | api-key | access_token | auth_token | secret_key | password )) \s+ [^\s-]
+    | --(?P<option> (?:[\w.]*\.)?
+        (?: api_key | api-key | access_token | auth_token | hf_token | secret_key | client_secret | password )) \s+ [^\s-]
     """
 )
 

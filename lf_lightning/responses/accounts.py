@@ -81,12 +81,14 @@ class Batch:
         provider: The provider's name.
         opened: Seconds since 1970.
         attempts: Those of its attempts that are not settled, by key.
+        until: While it is not submitted, when it counts as that of a dead process, in seconds since 1970; else 0.
     """
 
     id: str
     provider: str
     opened: float
     attempts: Mapping[str, int]
+    until: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,11 @@ UNANSWERED = "its batch was closed without it"
 
 _ATTEMPT = ", ".join(field.name for field in fields(Attempt))
 _PAGE = 1000
+# Each half has its own index; one condition with OR would read every attempt there ever was.
+_PERHAPS_ANSWERED = (
+    "SELECT id, key, started, reserved FROM attempts WHERE state = 'unknown' AND ended IS NULL "
+    "UNION ALL SELECT id, key, started, reserved FROM attempts WHERE state = 'open' AND batch > ''"
+)
 
 
 class Ledger:
@@ -134,8 +139,9 @@ class Ledger:
     def recover(self, cache: ResponseCache) -> int:
         """Settles what dead processes had been answered: killed after the reply was stored, before the attempt was settled.
 
-        To be called before asking, and again when a claim's second look into the cache finds a reply. A dead attempt is
-        billed at its response's own cost if it is the last of its key and began before the response; all others stay `unknown`.
+        To be called before asking, and again when a claim's second look into the cache finds a reply. A dead attempt, or one of
+        a batch, is billed at its response's own cost if it is the last of its key and began before the response; all others
+        stay as they are.
 
         Args:
             cache: Where the replies are.
@@ -146,8 +152,8 @@ class Ledger:
         with self._database.transaction(durable=False) as connection:
             _expire(connection, time.time())
             dead = connection.execute(
-                "SELECT id, key, started, reserved FROM attempts AS dead WHERE state = 'unknown' AND ended IS NULL "
-                "AND NOT EXISTS (SELECT 1 FROM attempts WHERE key = dead.key AND id > dead.id AND state != 'free')"
+                f"SELECT id, key, started, reserved FROM ({_PERHAPS_ANSWERED}) AS dead "
+                "WHERE NOT EXISTS (SELECT 1 FROM attempts WHERE key = dead.key AND id > dead.id AND state != 'free')"
             ).fetchall()
         found = cache.get([key for _, key, _, _ in dead]) if dead else {}
         settled = 0
@@ -194,14 +200,31 @@ class Ledger:
                 return
             last = rows[-1][0]
 
-    def open_batch(self, batch_id: str, provider: str, attempt_ids: Iterable[int]) -> None:
-        """Notes that a provider is working on these attempts: their claims hold until they are settled, for days if need be."""
-        with self._database.transaction(durable=True) as connection:
-            connection.execute("INSERT INTO batches VALUES (?, ?, ?, NULL)", (batch_id, provider, time.time()))
-            connection.execute(
-                "UPDATE attempts SET batch = ?, lease = NULL WHERE state = 'open' AND id IN (SELECT value FROM json_each(?))",
-                (batch_id, json.dumps(list(attempt_ids))),
-            )
+    def open_batch(self, batch_id: str, provider: str, attempt_ids: Iterable[int], *, submitted: bool = True) -> None:
+        """Notes that a provider is working on these attempts: their claims hold until they are settled, for days if need be.
+
+        Args:
+            batch_id: The provider's, or one of ours until it is known. One that is noted already is open again.
+            provider: The provider's name.
+            attempt_ids: Of `Granted`; those that are not open are left as they are.
+            submitted: False: not yet. Its attempts keep their leases, so that others can tell whether its process is alive.
+        """
+        lease = "NULL" if submitted else "lease"
+        ids = json.dumps(list(attempt_ids))
+
+        def write() -> None:
+            with self._database.transaction(durable=True) as connection:
+                connection.execute(
+                    "INSERT INTO batches VALUES (?, ?, ?, NULL) ON CONFLICT(id) DO UPDATE SET closed = NULL",
+                    (batch_id, provider, time.time()),
+                )
+                connection.execute(
+                    f"UPDATE attempts SET batch = ?, lease = {lease} "
+                    "WHERE state = 'open' AND id IN (SELECT value FROM json_each(?))",
+                    (batch_id, ids),
+                )
+
+        ballast.write_paid(self.folder, write)
 
     def batches(self, provider: str) -> list[Batch]:
         """Returns the open batches of a provider with their unsettled attempts, oldest first."""
@@ -209,19 +232,33 @@ class Ledger:
             rows = connection.execute(
                 "SELECT id, opened FROM batches WHERE provider = ? AND closed IS NULL ORDER BY opened, id", (provider,)
             ).fetchall()
-            query = "SELECT key, id FROM attempts WHERE state = 'open' AND batch = ? ORDER BY id"
-            return [Batch(batch, provider, opened, dict(connection.execute(query, (batch,)))) for batch, opened in rows]
+            query = "SELECT key, id, lease FROM attempts WHERE state = 'open' AND batch = ? ORDER BY id"
+            found = [(batch, opened, connection.execute(query, (batch,)).fetchall()) for batch, opened in rows]
+        return [
+            Batch(
+                batch,
+                provider,
+                opened,
+                {key: attempt for key, attempt, _ in mine},
+                max((lease or 0.0 for *_, lease in mine), default=0.0),
+            )
+            for batch, opened, mine in found
+        ]
 
     def close_batch(self, batch_id: str) -> None:
         """Ends a batch. Attempts of it that are not settled by now become `unknown`."""
-        with self._database.transaction(durable=False) as connection:
-            now = time.time()
-            connection.execute("UPDATE batches SET closed = ? WHERE id = ?", (now, batch_id))
-            connection.execute(
-                "UPDATE attempts SET state = 'unknown', cost = reserved, reason = ?, ended = ? "
-                "WHERE state = 'open' AND batch = ?",
-                (UNANSWERED, now, batch_id),
-            )
+        now = time.time()
+
+        def write() -> None:
+            with self._database.transaction(durable=False) as connection:
+                connection.execute("UPDATE batches SET closed = ? WHERE id = ?", (now, batch_id))
+                connection.execute(
+                    "UPDATE attempts SET state = 'unknown', cost = reserved, reason = ?, ended = ? "
+                    "WHERE state = 'open' AND batch = ?",
+                    (UNANSWERED, now, batch_id),
+                )
+
+        ballast.write_paid(self.folder, write)
 
     def verify(self) -> list[Damage]:
         """Returns what is damaged; empty: all is sound."""
@@ -229,12 +266,15 @@ class Ledger:
         try:
             if damage := [Damage(where, problem) for problem in self._database.structure()]:
                 return damage
-            total = self.total()
             with self._database.reading() as connection:
-                kept = _sums(connection)
+                # In one statement: between two, another process may settle what it asked.
+                row = connection.execute(
+                    "SELECT (SELECT coalesce(sum(cost), 0) FROM attempts), "
+                    "(SELECT coalesce(sum((state = 'open') * reserved), 0) FROM attempts), spent, reserved FROM sums"
+                ).fetchone()
         except DamagedError as error:
             return [Damage(where, str(error))]
-        if (added := (total.spent, total.reserved)) != kept:
+        if (added := row[:2]) != (kept := row[2:]):
             return [Damage(where, f"attempts add up to {added}, noted are {kept} nano-dollars")]
         return []
 
@@ -278,7 +318,8 @@ def _held(connection: Connection, keys: Iterable[str]) -> dict[str, float]:
     remaining = iter(keys)
     while part := list(islice(remaining, _PAGE)):
         rows = connection.execute(
-            "SELECT key, lease FROM attempts WHERE state = 'open' AND key IN (SELECT value FROM json_each(?))",
+            "SELECT key, CASE WHEN batch IS NULL THEN lease END FROM attempts "
+            "WHERE state = 'open' AND key IN (SELECT value FROM json_each(?))",
             (json.dumps(part),),
         )
         held |= {key: math.inf if lease is None else lease for key, lease in rows}
@@ -292,7 +333,9 @@ def _sums(connection: Connection) -> tuple[int, int]:
 
 def _expire(connection: Connection, now: float) -> None:
     connection.execute(
-        "UPDATE attempts SET state = 'unknown', cost = reserved, reason = ? WHERE state = 'open' AND lease < ?", (DIED, now)
+        "UPDATE attempts SET state = 'unknown', cost = reserved, reason = ? "
+        "WHERE state = 'open' AND batch IS NULL AND lease < ?",
+        (DIED, now),
     )
 
 

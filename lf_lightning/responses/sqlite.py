@@ -67,14 +67,15 @@ class SQLiteResponses(ResponseCache):
         last = ""
         while True:
             with self._database.reading() as connection:
-                keys = connection.execute(f"SELECT key FROM responses WHERE key > ? ORDER BY key LIMIT {_MANY}", (last,))
-                lines = sorted(lines_of(connection, [key for (key,) in keys]))
+                found = connection.execute(f"SELECT key FROM responses WHERE key > ? ORDER BY key LIMIT {_MANY}", (last,))
+                keys = [key for (key,) in found]
+                lines = sorted(lines_of(connection, keys))
             for key, line in lines:
                 if response := unseal(key, line):
                     yield response
-            if len(lines) < _MANY:
+            if len(keys) < _MANY:  # not the lines: a key whose index entry is damaged has none
                 return
-            last = lines[-1][0]
+            last = keys[-1]
 
     def delete(self, keys: Sequence[str]) -> int:
         """Removes responses and returns how many there were."""

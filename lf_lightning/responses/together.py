@@ -29,7 +29,7 @@ class Together(Generic[T]):
         """Writes all of the items or none.
 
         Raises:
-            LFError: As `write`, for these items alone.
+            LFError: As `write`, for these items alone. What else `write` raises reaches all whose items it was given.
         """
         order = _Order(items)
         self._waiting.append(order)
@@ -44,6 +44,15 @@ class Together(Generic[T]):
         while self._waiting:
             orders.append(self._waiting.popleft())
         try:
+            self._write_orders(orders)
+        except BaseException as error:
+            for order in orders:
+                if not order.done:  # its thread may not take it for written
+                    order.error, order.done = error, True
+            raise
+
+    def _write_orders(self, orders: list[_Order[T]]) -> None:
+        try:
             self._write([item for order in orders for item in order.items])
         except LFError:
             for order in orders:
@@ -51,6 +60,7 @@ class Together(Generic[T]):
                     self._write(order.items)
                 except LFError as error:
                     order.error = error
+                order.done = True
         for order in orders:
             order.done = True
 
@@ -59,4 +69,4 @@ class _Order(Generic[T]):
     def __init__(self, items: list[T]) -> None:
         self.items = items
         self.done = False
-        self.error: LFError | None = None
+        self.error: BaseException | None = None

@@ -63,14 +63,14 @@ def find_mode(
     ]
     known = gateway.lookup(provider, probes)
     asked_before = [probe.key(provider.identity) in known for probe in probes]
-    if offline and not any(asked_before):
-        raise ConfigurationError(
-            f"mode='auto': what {provider.model!r} can give is not known yet, and finding out takes a request. "
-            "Way out: name the mode (logprob, verbalized, vote or label)."
-        )
     for number, (mode, _) in enumerate(modes):
         if not asked_before[number] and any(asked_before[number:]):
             continue  # refused when it was asked, or the later ones would not have been
+        if offline and not asked_before[number]:
+            raise ConfigurationError(
+                f"mode='auto': what {provider.model!r} can give is not known yet, and finding out takes a request. "
+                "Way out: name the mode (logprob, verbalized, vote or label)."
+            )
         reply = _reply(gateway, provider, probes[number], max_cost)
         if reply is not None and _shows(mode, reply):
             return mode

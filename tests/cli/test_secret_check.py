@@ -19,6 +19,12 @@ KEYS = [
     f"--model.api_key={CANARY}",
     f"--scorer.api_key {CANARY}",
     f"password: {CANARY}",
+    f"api-key: {CANARY}",
+    f"client_secret: {CANARY}",
+    f"hf_token = {CANARY}",
+    *(f"x: {start}{CANARY}" for start in ("gsk_", "xai-", "pplx-", "nvapi-", "r8_", "glpat-")),
+    f"x: AQ.{CANARY}-{CANARY}",
+    "x: AKIACANARY0123456789",
 ]
 HARMLESS = [
     "api_key_env: OPENAI_API_KEY",
@@ -29,6 +35,8 @@ HARMLESS = [
     "name: risk-averse-sk-learn",
     "# the key (api_key) stays in the environment",
     "label: hf_models",
+    "hf_token_env: HF_TOKEN",
+    "question: FAQ.answers_to_what_customers_have_asked",
 ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from lf_lightning import cli
 from lf_lightning.cli.reason import Reasons, reason_table
 from lf_lightning.errors import BudgetError, ConfigurationError, DataError
-from lf_lightning.scoring.base import Advance, Scorer, Scores
+from lf_lightning.scoring.base import NOT_ASKED, Advance, Scorer, Scores
 from lf_lightning.scoring.gateway import Gateway
 from lf_lightning.scoring.prices import Price
 from lf_lightning.scoring.reasons import CausalLMWriter, Distinct, LeadsToLabel, LLMWriter, RecoversLabel, Short
@@ -116,6 +117,16 @@ def test_the_store_has_reasons_their_provenance_and_no_opinion(world: Path, tmp_
     card = next(iter(store.cards.values()))
     assert card.spec["sees_label"] == "always"
     assert [judge["filter"] for judge in card.spec["filters"]] == ["short", "distinct"]
+
+
+def test_a_second_try_that_was_stopped_is_still_to_come() -> None:
+    class Stopped(Says):
+        def write(self, asked: Sequence[Asked], advance: Advance | None = None) -> Written:
+            return replace(super().write(asked, advance), halt=BudgetError("no more"))
+
+    made = make_reasons(Stopped(lambda _: "about science"), [LeadsToLabel(Words())], ROWS, "if_wrong")
+    assert made.asked == [True, False, False, True]
+    assert made.notes[1] == made.notes[2] == {"reason": NOT_ASKED}
 
 
 def test_dropped_reasons_are_not_written_again(world: Path, tmp_path: Path) -> None:

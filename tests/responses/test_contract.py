@@ -17,6 +17,7 @@ import pytest
 
 from lf_lightning.errors import ResponseCacheError
 from lf_lightning.responses import ResponseCache, SQLiteResponses
+from lf_lightning.responses.sqlite import lines_of
 from lf_lightning.responses.together import Together
 
 KILLS = 20 if os.environ.get("LF_SLOW") == "1" else 10
@@ -72,6 +73,21 @@ def test_scan_passes_over_its_pages(cache: ResponseCache, worker: Any, monkeypat
     assert cache.verify() == []
 
 
+def test_scan_goes_on_behind_a_page_with_a_damaged_key(tmp_path: Path, worker: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lf_lightning.responses.sqlite._MANY", 7)
+    cache = SQLiteResponses(str(tmp_path))
+    keys = sorted(worker.key_of(number) for number in range(20))
+    cache.put([worker.response(number) for number in range(20)])
+
+    def without_one(*given: Any) -> list[tuple[str, str]]:
+        return [line for line in lines_of(*given) if line[0] != keys[2]]
+
+    monkeypatch.setattr("lf_lightning.responses.sqlite.lines_of", without_one)
+    assert [row.key for row in cache.scan()] == [key for key in keys if key != keys[2]]
+    monkeypatch.undo()
+    cache.close()
+
+
 def test_threads_write_and_read_at_once(cache: ResponseCache, worker: Any) -> None:
     def work(first: int) -> None:
         for number in range(first, first + 20):
@@ -115,6 +131,39 @@ def test_an_order_that_fails_does_not_take_those_of_other_threads_with_it(tmp_pa
         thread.join()
     assert errors == [13]
     assert sorted(written) == sorted([item for item in range(10, 20) if item != 13] * 2)
+
+
+@pytest.mark.parametrize("joint", [MemoryError, ResponseCacheError])
+def test_no_order_passes_for_written_when_its_writer_breaks_off(tmp_path: Path, joint: type[Exception]) -> None:
+    guard = SQLiteResponses(str(tmp_path))._database
+    written: list[int] = []
+
+    def write(items: list[int]) -> None:
+        if len(items) > 1:
+            raise joint
+        if items == [13]:
+            raise MemoryError
+        written.extend(items)
+
+    together = Together(write, guard)
+    errors = []
+
+    def order(item: int) -> None:
+        try:
+            together([item])
+        except (MemoryError, ResponseCacheError):
+            errors.append(item)
+
+    threads = [threading.Thread(target=order, args=(item,)) for item in range(10, 20)]
+    with guard.lock:
+        for thread in threads:
+            thread.start()
+        while len(together._waiting) < len(threads):
+            time.sleep(0.001)
+    for thread in threads:
+        thread.join()
+    assert 13 in errors
+    assert set(errors) >= set(range(10, 20)) - set(written)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

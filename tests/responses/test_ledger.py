@@ -8,7 +8,7 @@ import random
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import pytest
 
 from lf_lightning.errors import ConfigurationError, ResponseCacheError
 from lf_lightning.responses import Granted, Held, Ledger, OverBudget, Response, Spending, SQLiteResponses
+from lf_lightning.responses.database import DiskFullError
 from lf_lightning.responses.ledger import DIED, RECOVERED
 from lf_lightning.responses.ledger_layout import LAYOUT
 
@@ -188,9 +189,58 @@ def test_batches_hold_their_attempts_for_days(tmp_path: Path) -> None:
     assert [attempt.key for attempt in later.attempts("unknown")] == ["c"]
     assert later.total() == Spending(15, 0, 10, 3, 1)
     assert later.claim([("a", 10)], cap=None, **SAME) == {"a": Granted(4)}
-    with pytest.raises(ResponseCacheError):
-        later.open_batch("batch_1", "openai", [4])
+    later.open_batch("batch_1", "openai", [4])  # as where a process was killed once it had noted it, and another finds it
+    (batch,) = later.batches("openai")
+    assert (batch.id, batch.attempts) == ("batch_1", {"a": 4})
     later.close()
+
+
+def test_a_batch_that_is_not_submitted_keeps_its_leases(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path, lease=0.5)
+    ledger.claim([("a", 10)], cap=None, **SAME)
+    ledger.open_batch("label", "openai", [1], submitted=False)
+    (batch,) = ledger.batches("openai")
+    assert time.time() < batch.until <= time.time() + 0.5
+    time.sleep(0.51)
+    assert ledger.claim([("a", 10)], cap=None, **SAME) == {"a": Held(math.inf)}  # the provider may be asked about it
+    assert ledger.batches("openai")[0].until == batch.until
+    ledger.renew([1])
+    assert ledger.batches("openai")[0].until > time.time()
+    ledger.open_batch("batch", "openai", [1])
+    assert {batch.id: (batch.attempts, batch.until) for batch in ledger.batches("openai")} == {
+        "batch": ({"a": 1}, 0.0),
+        "label": ({}, 0.0),
+    }
+    ledger.close()
+
+
+def test_a_batch_whose_reply_is_stored_costs_what_it_cost(ledger: Ledger, tmp_path: Path) -> None:
+    cache = SQLiteResponses(str(tmp_path))
+    ledger.claim([("stored", 10), ("out", 10), ("single", 10)], cap=None, **SAME)
+    ledger.open_batch("batch", "openai", [1, 2])
+    cache.put([reply("stored"), reply("single")])
+    assert ledger.recover(cache) == 1
+    assert [(attempt.key, attempt.cost) for attempt in ledger.attempts("billed")] == [("stored", 7)]
+    assert [attempt.key for attempt in ledger.attempts("open")] == ["out", "single"]
+    assert ledger.batches("openai")[0].attempts == {"out": 2}
+    cache.close()
+
+
+def test_a_batch_is_noted_and_closed_on_a_full_disk(ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger.claim([("a", 10)], cap=None, **SAME)
+    transaction = ledger._database.transaction
+
+    def full(durable: bool) -> Any:
+        if (tmp_path / "ballast").exists():
+            raise DiskFullError("the disk is full")
+        return transaction(durable=durable)
+
+    monkeypatch.setattr(ledger._database, "transaction", full)
+    ledger.open_batch("batch", "openai", [1])
+    assert ledger.batches("openai")[0].attempts == {"a": 1}
+    (tmp_path / "ballast").touch()
+    ledger.close_batch("batch")
+    assert ledger.batches("openai") == []
 
 
 def test_sums_by_columns(ledger: Ledger) -> None:
@@ -332,6 +382,25 @@ def test_a_changed_sum_is_noticed(tmp_path: Path) -> None:
     assert ledger.verify() == []
     assert ledger.claim([("b", 1)], cap=10, **SAME) == {"b": OverBudget(10, 0)}
     ledger.close()
+
+
+def test_what_another_process_settles_meanwhile_is_no_damage(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, reading = Ledger(tmp_path), ledger._database.reading
+    left = list(other.claim([(str(n), 10) for n in range(20)], cap=None, **SAME).values())
+
+    @contextmanager
+    def then_one_is_settled() -> Iterator[sqlite3.Connection]:
+        with reading() as connection:
+            yield connection
+        other.settle(left.pop().attempt_id, 4, "billed")
+
+    monkeypatch.setattr(ledger._database, "reading", then_one_is_settled)
+    assert ledger.verify() == []
+    assert len(left) < 20
+    monkeypatch.undo()
+    other.close()
 
 
 def test_a_newer_ledger_and_a_response_cache_are_no_ledger(tmp_path: Path) -> None:

@@ -338,6 +338,19 @@ def test_auto_is_not_decided_by_a_failure_or_without_asking(build: Build) -> Non
     assert asked(scorer) == []
 
 
+def test_auto_asks_nothing_without_asking_although_a_first_probe_is_known(build: Build) -> None:
+    def stopped(request: Request) -> Any:
+        return Reply("A", "stop") if request.top_logprobs else ProviderError("denied", "no credit")
+
+    with pytest.raises(ProviderAccessError):
+        _ = build(stopped, mode="auto").card
+    scorer = build(clever, mode="auto")
+    scorer.offline = True
+    with pytest.raises(ConfigurationError, match="name the mode"):
+        scorer.estimate(TEXTS)
+    assert asked(scorer) == []
+
+
 def test_log_probabilities_that_are_gone_stop_the_run(build: Build) -> None:
     scores = build(lambda request: Reply("A", "stop"), mode="logprob").score(TEXTS)
     assert isinstance(scores.halt, ConfigurationError)

@@ -1,13 +1,15 @@
 """A run through a provider's batch interface: noted, submitted, polled, collected; days later too, by running it again.
 
 A batch is noted in the ledger under our label before it is submitted and under the provider's id after. A process that dies in
-between leaves a batch that is found again (`BatchInterface.find`), or attempts that count as unknown where it cannot be.
+between leaves a batch that is found again (`BatchInterface.find`) once its leases have run out, or attempts that count as
+unknown where it cannot be.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -63,7 +65,8 @@ class Batching:
         """Returns the answers when no batch is out any more, or when the run was halted; batches go on without us."""
         self._loop, self._halted, self._journal = asyncio.get_running_loop(), asyncio.Event(), journal
         try:
-            if self._answers.halt is None:
+            # Again, as what another process had may come free: it died, or its batch was refused.
+            while self._answers.halt is None and self._left():
                 await self._find_lost()
                 await self._submit_rest()
                 await self._collect_all()
@@ -86,8 +89,13 @@ class Batching:
         """Batches that a process submitted, or was about to, when it died."""
         ledger = self._journal.ledger
         for batch in await self._out():
-            if not batch.id.startswith(_LABEL):
+            if not batch.id.startswith(_LABEL) or batch.until > time.time():
+                continue  # its process is alive, and about to submit it
+            if not batch.attempts:
+                await asyncio.to_thread(ledger.close_batch, batch.id)  # killed once the provider's id was noted
                 continue
+            if not batch.attempts.keys() & self._items.keys():
+                continue  # perhaps of another account or address: not to be found there says nothing
             found = await self._patiently(self._interface.find, batch.id.removeprefix(_LABEL))
             if found is not None:
                 await asyncio.to_thread(ledger.open_batch, found, self._provider.name, list(batch.attempts.values()))
@@ -98,7 +106,7 @@ class Batching:
 
     async def _submit_rest(self) -> None:
         out = {key for batch in await self._out() for key in batch.attempts}
-        todo = [item for item in self._items.values() if item.key not in out]
+        todo = [item for item in self._left() if item.key not in out]
         claims = await asyncio.gather(*(self._journal.claim(item) for item in todo))
         granted: dict[str, int] = {}
         over: OverBudget | None = None
@@ -114,13 +122,13 @@ class Batching:
                 self._answers.failures[item.key] = Failure(
                     "unavailable", "another process asks it. Way out: the same command again."
                 )
-        for part in self._interface.split({key: deepcopy(self._items[key].request) for key in granted}):
-            attempts = [granted.pop(key) for key in part]
-            try:
-                await self._submit(part, attempts)
-            except ProviderError:
-                await asyncio.gather(*(self._journal.end(Ended(a, 0, "free", "not submitted")) for a in granted.values()))
-                raise
+        try:
+            for part in self._interface.split({key: deepcopy(self._items[key].request) for key in granted}):
+                if self._halted.is_set():
+                    break
+                await self._submit(part, [granted.pop(key) for key in part])
+        finally:
+            await self._not_billed(granted.values(), "not submitted")
         if over is not None:
             self._answers.halt = BudgetError(
                 f"max_cost={(self._journal.cap or 0) / NANO:g} USD: {over.spent / NANO:.6f} are spent, "
@@ -129,25 +137,33 @@ class Batching:
 
     async def _submit(self, part: Mapping[str, Any], attempts: list[int]) -> None:
         ledger, label = self._journal.ledger, f"lf-{uuid4().hex}"
-        await asyncio.to_thread(ledger.open_batch, _LABEL + label, self._provider.name, attempts)
         try:
+            await asyncio.to_thread(ledger.open_batch, _LABEL + label, self._provider.name, attempts, submitted=False)
             batch = await self._interface.submit(part, label)
+        except LFError:  # the ledger cannot be written, or the provider has no such path or model
+            await self._not_billed(attempts, "not submitted")
+            await asyncio.to_thread(ledger.close_batch, _LABEL + label)
+            raise
         except ProviderError as error:
             if not error.maybe_billed:
-                await asyncio.gather(*(self._journal.end(Ended(a, 0, "free", error.kind)) for a in attempts))
+                await self._not_billed(attempts, error.kind)
                 await asyncio.to_thread(ledger.close_batch, _LABEL + label)
-            raise  # one that may have arrived stays noted: the next run looks for it
+            raise  # one that may have arrived stays noted: a run looks for it once its leases have run out
         self._answers.asked += len(attempts)
         await asyncio.to_thread(ledger.open_batch, batch, self._provider.name, attempts)
         await asyncio.to_thread(ledger.close_batch, _LABEL + label)
 
+    async def _not_billed(self, attempts: Iterable[int], reason: str) -> None:
+        await asyncio.gather(*(self._journal.end(Ended(attempt, 0, "free", reason)) for attempt in attempts))
+
     async def _collect_all(self) -> None:
         while not self._halted.is_set():
-            mine = [batch for batch in await self._out() if batch.attempts.keys() & self._items.keys()]
-            for batch in mine:
-                await self._collect(batch)
+            for batch in await self._mine():
+                if not batch.id.startswith(_LABEL):
+                    await self._collect(batch)
             self._tell()
-            if not [batch for batch in await self._out() if batch.attempts.keys() & self._items.keys()]:
+            await self._find_lost()
+            if not await self._mine():
                 return
             try:
                 await asyncio.wait_for(self._halted.wait(), self._poll_seconds)
@@ -179,6 +195,13 @@ class Batching:
         self._answers.unknown_nanodollars += item.bound if unknown else 0
         await self._journal.end(Ended(attempt, item.bound if unknown else 0, "unknown" if unknown else "free", error.kind))
         self._answers.failures[key] = Failure(error.kind, str(error))
+
+    def _left(self) -> list[Item]:
+        answers = self._answers
+        return [item for key, item in self._items.items() if key not in answers.responses and key not in answers.failures]
+
+    async def _mine(self) -> list[Batch]:
+        return [batch for batch in await self._out() if batch.attempts.keys() & self._items.keys()]
 
     async def _out(self) -> list[Batch]:
         return await asyncio.to_thread(self._journal.ledger.batches, self._provider.name)

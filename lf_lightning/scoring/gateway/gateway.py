@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from functools import partial
+from math import isfinite
 from typing import Any, final
 from uuid import uuid4
 
@@ -150,9 +151,11 @@ class Gateway:
             advance: Told how far the run is.
 
         Raises:
-            ConfigurationError: `max_cost` without a known price.
+            ConfigurationError: `max_cost` without a known price, or one that is no amount of money.
             ResponseCacheError: The folder cannot be read.
         """
+        if max_cost is not None and not (isfinite(max_cost) and max_cost >= 0):
+            raise ConfigurationError(f"max_cost={max_cost:g}: expected 0 USD or more. Way out: leave it out for no cap.")
         identity = provider.identity
         wanted = _by_key(identity, requests)
         found = self.cache.get(list(wanted))

@@ -58,6 +58,10 @@ def make_reasons(
     made = Made([None] * len(wanted), [{} for _ in wanted], [False] * len(wanted))
     places = list(range(len(wanted)))
     failed = _pass(made, writer, filters, wanted, places, sees_label == "always", advance)
+    if sees_label == "if_wrong" and made.halt is not None:
+        for place in failed:  # the second try is still to come
+            if wanted[place].label is not None:
+                made.asked[place], made.notes[place] = False, {"reason": NOT_ASKED}
     if sees_label == "if_wrong" and made.halt is None:
         again = [place for place in failed if wanted[place].label is not None]
         before = {place: made.notes[place] for place in again}

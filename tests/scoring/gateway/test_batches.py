@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -10,6 +12,7 @@ from typing import Any, ClassVar
 import pytest
 
 from lf_lightning.errors import BudgetError, ConfigurationError, Interrupted, ProviderAccessError
+from lf_lightning.responses import Ledger
 from lf_lightning.scoring.gateway import Gateway
 from lf_lightning.scoring.gateway.batches import Batching
 from lf_lightning.scoring.providers.base import Provider, ProviderError, Sent
@@ -34,7 +37,7 @@ class Slow(Provider, BatchInterface):
         self.outcomes: dict[str, Sent | ProviderError] = {}
         self.state: BatchState = "done"
         self.dies_after_submit = False
-        self.refuses: ProviderError | None = None
+        self.refuses: Exception | None = None
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -111,7 +114,7 @@ def test_killed_between_submitting_and_noting(tmp_path: Path, arrived: bool) -> 
     slow = Slow()
     slow.dies_after_submit = True
     with pytest.raises(asyncio.CancelledError):
-        batching(tmp_path).ask(slow, requests(5))
+        batching(tmp_path, lease=0.1).ask(slow, requests(5))
     if not arrived:
         slow.batches.clear()
     slow.dies_after_submit = False
@@ -120,6 +123,92 @@ def test_killed_between_submitting_and_noting(tmp_path: Path, arrived: bool) -> 
     assert len(slow.batches) == 1
     assert answers.asked == (0 if arrived else 5)
     assert batching(tmp_path).ledger.total().unknown == 0
+
+
+def test_killed_between_noting_and_closing_the_label(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*_: object) -> None:
+        raise RuntimeError("killed")
+
+    slow = Slow()
+    monkeypatch.setattr(Ledger, "close_batch", killed)
+    with pytest.raises(RuntimeError, match="killed"):
+        batching(tmp_path).ask(slow, requests(5))
+    monkeypatch.undo()
+    asker = batching(tmp_path)
+    answers = asker.ask(slow, requests(6))
+    assert (answers.halt, len(answers.responses), answers.asked) == (None, 6, 1)
+    assert asker.ledger.batches("slow") == []
+
+
+@pytest.mark.parametrize("first", [0, 100])
+def test_a_batch_that_another_process_is_about_to_submit_is_left_alone(tmp_path: Path, first: int) -> None:
+    slow, looked = Slow(), threading.Event()
+    submit, others = slow.submit, []
+
+    def ask() -> None:
+        others.append(batching(tmp_path).ask(slow, requests(5, first), advance=lambda _: looked.set()))
+
+    beside = threading.Thread(target=ask)
+
+    async def upload(part: Mapping[str, Any], label: str) -> str:
+        if beside.ident is None:
+            beside.start()
+            assert await asyncio.to_thread(looked.wait, 30)
+        return await submit(part, label)
+
+    slow.submit = upload  # type: ignore[method-assign]
+    asker = batching(tmp_path)
+    answers = asker.ask(slow, requests(5))
+    beside.join()
+    assert len(answers.responses) == len(others[0].responses) == 5
+    assert not answers.failures
+    assert len(slow.batches) == (1 if first == 0 else 2)
+    total = asker.ledger.total()
+    assert (total.unknown, total.reserved) == (0, 0)
+
+
+def test_what_was_lost_at_another_address_is_left_to_it(tmp_path: Path) -> None:
+    slow = Slow()
+    slow.dies_after_submit = True
+    with pytest.raises(asyncio.CancelledError):
+        batching(tmp_path, lease=0.05).ask(slow, requests(5))
+    time.sleep(0.06)
+    assert len(batching(tmp_path).ask(Slow(), requests(3, 100)).responses) == 3
+    slow.dies_after_submit = False
+    answers = batching(tmp_path).ask(slow, requests(5))
+    assert (len(answers.responses), answers.asked, len(slow.batches)) == (5, 0, 1)
+
+
+def test_nothing_is_submitted_once_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    submit = Batching._submit
+
+    async def then_stop(self: Batching, part: Mapping[str, Any], attempts: list[int]) -> None:
+        await submit(self, part, attempts)
+        self.interrupt(Interrupted("stopped"))
+        await self._halted.wait()
+
+    monkeypatch.setattr(Batching, "_submit", then_stop)
+    slow, asker = Slow(), batching(tmp_path)
+    assert isinstance(asker.ask(slow, requests(25)).halt, Interrupted)
+    assert len(slow.batches) == 1
+    assert len(list(asker.ledger.attempts("open"))) == 10
+    assert len(list(asker.ledger.attempts("free"))) == 15
+
+
+@pytest.mark.parametrize("step", ["split", "submit"])
+def test_what_the_provider_cannot_take_costs_nothing(tmp_path: Path, step: str) -> None:
+    def refuse(*_: object) -> None:
+        raise ConfigurationError("no such path")
+
+    slow, asker = Slow(), batching(tmp_path)
+    if step == "split":
+        slow.split = refuse  # type: ignore[method-assign,assignment]
+    else:
+        slow.refuses = ConfigurationError("no such path")
+    answers = asker.ask(slow, requests(12))
+    assert isinstance(answers.halt, ConfigurationError)
+    assert {attempt.state for attempt in asker.ledger.attempts()} == {"free"}
+    assert asker.ledger.batches("slow") == []
 
 
 def test_what_failed_inside_a_batch_is_asked_again_by_the_next_run(tmp_path: Path) -> None:

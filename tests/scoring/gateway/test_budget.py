@@ -74,3 +74,9 @@ def test_a_timeout_counts_at_its_upper_bound_and_over_restarts(tmp_path: Path) -
         answers = gateway(tmp_path).ask(provider(server.url), requests(2), max_cost=cap)
     assert isinstance(answers.halt, BudgetError)
     assert answers.asked == 0
+
+
+@pytest.mark.parametrize("max_cost", [float("nan"), float("inf"), -1.0])
+def test_a_cap_that_is_no_amount_of_money_is_refused(tmp_path: Path, max_cost: float) -> None:
+    with pytest.raises(ConfigurationError, match=f"max_cost={max_cost:g}"):
+        gateway(tmp_path).ask(provider("http://127.0.0.1:9/v1"), requests(1), max_cost=max_cost)
