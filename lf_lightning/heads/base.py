@@ -67,6 +67,7 @@ class FusionHead(nn.Module, ABC):
 
         Returns:
             (n, K) logits of the evidence, each row's as the head would give them had it not been fitted on that row, so that
-            the calibrator can learn from these rows, too; None where nobody knows them.
+            the calibrator can learn from these rows, too; None where nobody knows them: then it is called again, with the train
+            rows alone, and validation rows are left to the calibrator.
         """
         return None

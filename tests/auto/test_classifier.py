@@ -176,7 +176,7 @@ def test_it_says_little_and_leaves_nothing(
     out, err = capfd.readouterr()
     assert err == ""
     assert out.splitlines()[0].startswith("AutoFusionClassifier: 72 train and 18 validation rows, 3 labels; encoder ")
-    assert "accuracy % on the 18 validation rows, which also calibrated it: encoder " in out.splitlines()[1]
+    assert "accuracy % on the 18 validation rows, which fit and calibration have seen: encoder " in out.splitlines()[1]
     assert len(out.splitlines()) == 2
     assert not [*(tmp_path / "work").iterdir(), *(tmp_path / "temporary").iterdir()]
 
