@@ -38,7 +38,7 @@ class TwoNets(CoTrainingLightningModule):
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Returns the sum of two mean losses."""
         labels = self.rows.labels[batch["index"].cpu()].to(self.device)
-        each = [cross_entropy(z, labels).mean() for z in self._logits(batch, "train").unbind(1)]
+        each = [cross_entropy(z, labels).mean() for z in self.nets.logits(batch, "train").unbind(1)]
         return {"loss": each[0] + each[1]}
 
 
