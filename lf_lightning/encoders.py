@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from lf_lightning.errors import ConfigurationError
+from lf_lightning.packaged import locate
 from lf_lightning.pretrained import load_pretrained
 
 Pooling = Literal["mean", "cls", "max"]
@@ -129,6 +134,48 @@ def _load(name: str, config: Mapping[str, Any] | None) -> PreTrainedModel:
             f"encoder={name!r} ({model.config.model_type}) is not an encoder. Way out: roberta-base, for example."
         )
     return model
+
+
+def keep_classifier(folder: Path, classifier: nn.Linear, labels: Sequence[str], pooling: Pooling) -> None:
+    """Writes the classifier that an encoder was trained with into its folder (safetensors; no code in it).
+
+    Args:
+        folder: The encoder's.
+        classifier: From its vectors to K logits.
+        labels: The K label names.
+        pooling: How its vectors were made.
+    """
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in classifier.state_dict().items()}
+    save_file(tensors, folder / _CLASSIFIER, {"labels": json.dumps(list(labels)), "pooling": pooling})
+
+
+def kept_classifier(name: str, labels: Sequence[str], pooling: Pooling) -> dict[str, Tensor] | None:
+    """Returns the state of the classifier in an encoder's folder, its rows in the order of `labels`; None where there is none.
+
+    Args:
+        name: As for `TextEncoder`.
+        labels: The K label names wanted.
+        pooling: As for `TextEncoder`. A classifier of other labels or pooling is left where it is, with a warning.
+    """
+    path = Path(locate(name)) / _CLASSIFIER
+    if not path.is_file():
+        return None
+    with safe_open(path, "pt") as file:
+        about = file.metadata() or {}
+        state = {key: file.get_tensor(key) for key in ("weight", "bias")}
+    known = json.loads(about["labels"])
+    if sorted(known) != sorted(labels) or about["pooling"] != pooling:
+        warnings.warn(
+            f"encoder={name!r}: the classifier in its folder, of labels {', '.join(known)} and pooling {about['pooling']}, "
+            "is not used, as these are others.",
+            stacklevel=2,
+        )
+        return None
+    order = [known.index(label) for label in labels]
+    return {key: value[order] for key, value in state.items()}
+
+
+_CLASSIFIER = "classifier.safetensors"
 
 
 @contextmanager

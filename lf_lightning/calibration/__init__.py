@@ -8,7 +8,7 @@ calibration: a well-founded and easily implemented improvement on logistic calib
 
 from lf_lightning.calibration.beta import BetaCalibration, fit_beta
 from lf_lightning.calibration.calibrators import Calibrator, IdentityCalibration, TemperatureScaling, VectorScaling
-from lf_lightning.calibration.class_shares import thinned_to
+from lf_lightning.calibration.class_shares import share_shift, thinned_to
 from lf_lightning.calibration.functional import (
     fit_isotonic,
     fit_platt,
@@ -41,5 +41,6 @@ __all__ = [
     "log_probabilities",
     "one_vs_rest_log_odds",
     "probabilities",
+    "share_shift",
     "thinned_to",
 ]

@@ -1,4 +1,10 @@
-"""Calibration rows whose classes are as frequent as those of other rows: probabilities and decisions rest on that."""
+"""Rows whose classes are not as frequent as those of others: probabilities and decisions rest on how frequent they are.
+
+Train rows are often chosen so many a class, and validation rows drawn as texts come. Under label shift (Saerens et al., 2002;
+Lipton et al., 2018: only the shares differ, not what the texts of a class are like) a model of log-probabilities can be fitted
+on all such rows, if its logits are shifted by the logarithm of the ratio of shares (the offset of case-control studies:
+Prentice and Pyke, 1979; logit adjustment: Menon et al., 2021). What has no place for a shift sees fewer rows, of equal shares.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +18,31 @@ ENOUGH = 5
 """Rows of a class from which its share can be read, as the chi-square test has it."""
 
 
+def share_shift(labels: Tensor, drawn: Tensor, num_labels: int) -> Tensor | None:
+    """Returns (K,) log shares of the classes of some rows, less those of rows that were `drawn`; None where they do not differ.
+
+    They differ if significantly so, and if those drawn are of two classes at least. Each class counts half a row more than it
+    has, so that one that nobody drew is rare and not impossible.
+
+    Args:
+        labels: (n,) classes.
+        drawn: (m,) classes.
+        num_labels: K.
+
+    >>> share_shift(torch.arange(2).repeat_interleave(50), torch.tensor([0] * 45 + [1] * 5), 2)
+    tensor([-0.5790,  1.5339])
+    """
+    here, there = torch.bincount(labels, minlength=num_labels), torch.bincount(drawn, minlength=num_labels)
+    if not _differ(here, there):
+        return None
+    shares = [(count + 0.5) / (count + 0.5).sum() for count in (here.double(), there.double())]
+    return (shares[0] / shares[1]).log().float()
+
+
 def thinned_to(labels: Tensor, drawn: Tensor, seed: int) -> Tensor:
     """Returns which rows (n,) to keep so that classes are as frequent as among those that were `drawn`.
 
-    All of them, unless the shares differ significantly: train rows are often chosen so many a class, and validation rows drawn
-    as texts come. (All of them, too, where those drawn are of one class, which is no draw.) Under label shift (Saerens et al.,
-    2002; Lipton et al., 2018: only the shares differ, not what the texts of a class are like) the rows kept are as if drawn
-    like the others.
+    All of them, unless the shares differ as in `share_shift`; then those kept are as if drawn like the others.
 
     Args:
         labels: (n,) classes.
@@ -27,10 +51,8 @@ def thinned_to(labels: Tensor, drawn: Tensor, seed: int) -> Tensor:
     """
     k = int(torch.cat([labels, drawn]).max()) + 1
     here, there = torch.bincount(labels, minlength=k), torch.bincount(drawn, minlength=k)
-    seen = here + there > 0
-    shares = torch.stack([here, there])[:, seen].numpy()
     common = (there >= ENOUGH) & (here > 0)
-    if (there > 0).sum() < 2 or not common.any() or chi2_contingency(shares).pvalue >= SIGNIFICANT:
+    if not common.any() or not _differ(here, there):
         return torch.ones(len(labels), dtype=torch.bool)
     most = torch.minimum(here, ((here / there)[common].min() * there).round().long())
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
@@ -39,3 +61,8 @@ def thinned_to(labels: Tensor, drawn: Tensor, seed: int) -> Tensor:
         own = order[labels[order] == label]
         number[own] = torch.arange(len(own))
     return number < most[labels]
+
+
+def _differ(here: Tensor, there: Tensor) -> bool:
+    shares = torch.stack([here, there])[:, here + there > 0].numpy()
+    return bool((there > 0).sum() > 1 and (here > 0).any() and chi2_contingency(shares).pvalue < SIGNIFICANT)

@@ -11,14 +11,15 @@ from lightning.pytorch.utilities import rank_zero_info
 from transformers import AutoTokenizer
 
 from lf_lightning.contract import Batch
+from lf_lightning.encoders import keep_classifier
 from lf_lightning.pretrained import load_pretrained
 
 
 class ExportEncoder(Callback):
-    """Saves a net's encoder and its tokenizer into the run folder as co-training leaves them, before fine-tuning.
+    """Saves a net's encoder, classifier and tokenizer into the run folder as co-training leaves them, before fine-tuning.
 
-    The encoder has then learned from the LLM's labels, and from no gold label but through their weights: a fusion that begins
-    with it can be cross-fitted on the gold rows. Does nothing in the fit of another system.
+    They have then learned from the LLM's labels, and from no gold label but through their weights: a fusion that begins with
+    them can be cross-fitted on the gold rows. Does nothing in the fit of another system.
 
     Args:
         net: Which one, 1 or 2.
@@ -47,8 +48,9 @@ class ExportEncoder(Callback):
         target = Path(trainer.default_root_dir) / self.folder
         part = target.with_name(f".{target.name}.part")
         shutil.rmtree(part, ignore_errors=True)
-        encoder = system.net(self.net - 1).encoder
-        encoder.model.save_pretrained(part)
+        net = system.net(self.net - 1)
+        net.encoder.model.save_pretrained(part)
+        keep_classifier(part, net.classifier, system.labels, net.encoder.pooling)
         load_pretrained(AutoTokenizer, str(system.hparams["encoder"]), argument="encoder").save_pretrained(part)
         shutil.rmtree(target, ignore_errors=True)
         part.rename(target)

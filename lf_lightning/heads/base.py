@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import NamedTuple
 
 from jaxtyping import Bool, Float
@@ -19,12 +20,31 @@ class Evidence(NamedTuple):
         present: (n, M + 1) bool.
         labels: (n,) int64 or (n, K) float32, all labelled.
         representation: (n, d) the encoder's vectors, or None.
+        shift: (n, K), added to a head's logits before they are compared with the labels; None: zeros. It is how much more
+            often, as a logarithm, a class is met among rows like this one than among the texts that the head is for.
     """
 
     members: Tensor
     present: Tensor
     labels: Tensor
     representation: Tensor | None = None
+    shift: Tensor | None = None
+
+    def of(self, rows: Tensor) -> Evidence:
+        """Returns the evidence of some rows, a mask (n,) or numbers."""
+        return self._each(lambda part: part[rows])
+
+    def cpu(self) -> Evidence:
+        """Returns the evidence on the CPU."""
+        return self._each(Tensor.cpu)
+
+    def shifted(self) -> Tensor:
+        """Returns each member's opinions (n, M + 1, K) as it would give them of rows drawn like these (see `shift`)."""
+        return self.members if self.shift is None else (self.members + self.shift.unsqueeze(1)).log_softmax(-1)
+
+    def _each(self, act: Callable[[Tensor], Tensor]) -> Evidence:
+        vectors, shift = (None if part is None else act(part) for part in (self.representation, self.shift))
+        return Evidence(act(self.members), act(self.present), act(self.labels), vectors, shift)
 
 
 class FusionHead(nn.Module, ABC):

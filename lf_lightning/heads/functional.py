@@ -88,6 +88,7 @@ def fit_pool(
     *,
     prior_rows: float = 4.0,
     bias_rows: float = 1.0,
+    shift: Float[Tensor, "n k"] | None = None,
 ) -> tuple[Float[Tensor, " m"], Float[Tensor, " k"]]:
     r"""Fits the weights and the bias of :func:`log_linear_pool` by penalised maximum likelihood.
 
@@ -103,21 +104,30 @@ def fit_pool(
         task: Multi-class or multi-label.
         prior_rows: :math:`\lambda_w`, how many rows the prior on the weights counts for.
         bias_rows: :math:`\lambda_b`, the same for the bias.
+        shift: (n, K) added to the pool's logits, see `heads.Evidence`; None for zeros.
     """
     x, y = np.where(present.cpu().numpy()[..., None], members.double().cpu().numpy(), 0.0), one_hot(labels, members.shape[-1])
-    own = inverse_temperatures(members, present, labels, task, prior_rows=prior_rows)
-    weights, bias = _fit(x, y, task, own.double().numpy() / len(own), prior_rows, bias_rows)
+    own = inverse_temperatures(members, present, labels, task, prior_rows=prior_rows, shift=shift)
+    base = np.zeros_like(y) if shift is None else shift.double().cpu().numpy()
+    weights, bias = _fit(x, y, task, own.double().numpy() / len(own), prior_rows, bias_rows, base)
     return torch.from_numpy(weights).float(), torch.from_numpy(bias).float()
 
 
 def inverse_temperatures(
-    members: Float[Tensor, "n m k"], present: Bool[Tensor, "n m"], labels: Tensor, task: Task, *, prior_rows: float = 4.0
+    members: Float[Tensor, "n m k"],
+    present: Bool[Tensor, "n m"],
+    labels: Tensor,
+    task: Task,
+    *,
+    prior_rows: float = 4.0,
+    shift: Float[Tensor, "n k"] | None = None,
 ) -> Float[Tensor, " m"]:
     """Returns what multiplies each member's opinion (M,) to make it as sharp as it is right; arguments as in `fit_pool`."""
     x, y = members.double().cpu().numpy(), one_hot(labels, members.shape[-1])
-    seen = present.cpu().numpy()
+    base = np.zeros_like(y) if shift is None else shift.double().cpu().numpy()
     found = [
-        _fit(x[seen[:, m]][:, [m]], y[seen[:, m]], task, np.array([0.5]), prior_rows, None)[0][0] for m in range(x.shape[1])
+        _fit(x[seen][:, [m]], y[seen], task, np.array([0.5]), prior_rows, None, base[seen])[0][0]
+        for m, seen in enumerate(present.cpu().numpy().T)
     ]
     return torch.tensor(found, dtype=torch.float32)
 
@@ -249,14 +259,21 @@ def choose_ridge(
 
 
 def hold_out_pool(
-    members: Float[Tensor, "n m k"], present: Bool[Tensor, "n m"], labels: Tensor, task: Task, *, folds: int = 5
+    members: Float[Tensor, "n m k"],
+    present: Bool[Tensor, "n m"],
+    labels: Tensor,
+    task: Task,
+    *,
+    folds: int = 5,
+    shift: Float[Tensor, "n k"] | None = None,
 ) -> Float[Tensor, "n k"]:
     """Returns the logits (n, K) that :func:`fit_pool` gives rows which it was not fitted on; arguments as there."""
     held = torch.empty(members.shape[0], members.shape[2])
     fold = torch.arange(len(members)) % folds
     for f in range(min(folds, len(members))):
         out = fold == f
-        weights, bias = fit_pool(members[~out], present[~out], labels[~out], task)
+        kept = None if shift is None else shift[~out]
+        weights, bias = fit_pool(members[~out], present[~out], labels[~out], task, shift=kept)
         held[out] = log_linear_pool(members[out], present[out], weights, bias)
     return held
 
@@ -314,12 +331,13 @@ def _fit(
     prior: NDArray[np.float64],
     prior_rows: float,
     bias_rows: float | None,
+    shift: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     _, count, num_labels = x.shape
 
     def objective(theta: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         w, b = theta[:count], theta[count:]
-        loss, slope = _nll(np.einsum("m,nmk->nk", w, x) + b, y, task)
+        loss, slope = _nll(np.einsum("m,nmk->nk", w, x) + b + shift, y, task)
         gap, lam = w - prior, bias_rows or 0.0
         loss += prior_rows / 2 * float((gap**2).sum()) + lam / 2 * float((b**2).sum())
         return loss, np.concatenate([np.einsum("nk,nmk->m", slope, x) + prior_rows * gap, slope.sum(0) + lam * b])

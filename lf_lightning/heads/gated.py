@@ -58,10 +58,12 @@ class GatedFusion(FusionHead):
 
     def start(self, evidence: Evidence) -> None:
         """Starts at constant weights: each member calibrated, and trusted as far as it is right."""
-        members, present, labels, _ = evidence
-        alone = inverse_temperatures(members, present, labels, self.task)
-        calibrated = normalise(members * alone.to(members).view(1, -1, 1), self.task)
-        share = fit_mixture(calibrated, present, labels, self.task).clamp(0.02, 0.98)
+        present, labels = evidence.present, evidence.labels
+        alone = inverse_temperatures(evidence.members, present, labels, self.task, shift=evidence.shift)
+        calibrated = evidence._replace(
+            members=normalise(evidence.members * alone.to(evidence.members).view(1, -1, 1), self.task)
+        )
+        share = fit_mixture(calibrated.shifted(), present, labels, self.task).clamp(0.02, 0.98)
         with torch.no_grad():
             self.sharpness.copy_(alone)
             self.shares.bias.copy_(share.log())

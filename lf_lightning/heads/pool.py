@@ -58,9 +58,10 @@ class LinearStack(FusionHead):
     def start(self, evidence: Evidence) -> Tensor:
         """Fits the regression."""
         features, labels = flat_opinions(evidence.members, evidence.present), evidence.labels
-        _set(self.linear, *fit_linear(features, labels, self.task, 1 / self.c, num_labels=self.num_labels))
-        nothing = torch.zeros(len(features), self.num_labels)
-        return next(hold_out(features, labels, self.task, [1 / self.c], offset=nothing))[1]
+        shift = torch.zeros(len(features), self.num_labels) if evidence.shift is None else evidence.shift
+        fitted = fit_linear(features, labels, self.task, 1 / self.c, offset=shift, num_labels=self.num_labels)
+        _set(self.linear, *fitted)
+        return next(hold_out(features, labels, self.task, [1 / self.c], offset=shift))[1] - shift
 
 
 class PooledFusion(FusionHead):
@@ -104,21 +105,21 @@ class PooledFusion(FusionHead):
 
     def start(self, evidence: Evidence) -> Tensor:
         """Fits the weights and the bias, then the correction."""
-        members, present, labels = evidence.members.cpu(), evidence.present.cpu(), evidence.labels.cpu()
-        weights, bias = fit_pool(members, present, labels, self.task)
+        members, present, labels, _, shift = evidence.cpu()
+        weights, bias = fit_pool(members, present, labels, self.task, shift=shift)
         with torch.no_grad():
             self.weights.copy_(weights)
             self.bias.copy_(bias)
-            self.sharpness.copy_(inverse_temperatures(members, present, labels, self.task))
-        held = hold_out_pool(members, present, labels, self.task)
+            self.sharpness.copy_(inverse_temperatures(members, present, labels, self.task, shift=shift))
+        held = hold_out_pool(members, present, labels, self.task, shift=shift)
         if self.correction is None or len(labels) < self.correction_rows:
             return held
-        features = self._features(members, present)
-        ridge, held = choose_ridge(features, labels, self.task, offset=held)
+        features, moved = self._features(members, present), 0.0 if shift is None else shift
+        ridge, held = choose_ridge(features, labels, self.task, offset=held + moved)
         if math.isfinite(ridge):
-            pooled = log_linear_pool(members, present, weights, bias)
+            pooled = log_linear_pool(members, present, weights, bias) + moved
             _set(self.correction, *fit_linear(features, labels, self.task, ridge, offset=pooled, num_labels=self.num_labels))
-        return held
+        return held - moved
 
     def _features(self, members: Float[Tensor, "b m k"], present: Bool[Tensor, "b m"]) -> Float[Tensor, "b f"]:
         # A third, because opinions range over several units and products of probabilities over one: one penalty for both.

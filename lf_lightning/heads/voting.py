@@ -69,8 +69,8 @@ class MixtureFusion(FusionHead):
         """Fits the shares."""
 
         def fit(rows: Evidence) -> None:
-            members, present, labels, _ = rows
-            self.shares.copy_(fit_mixture(members, present, labels, self.task, prior_rows=self.prior_rows))
+            shares = fit_mixture(rows.shifted(), rows.present, rows.labels, self.task, prior_rows=self.prior_rows)
+            self.shares.copy_(shares)
 
         return _held_out(self, fit, evidence)
 
@@ -104,7 +104,7 @@ class RoutedFusion(FusionHead):
         """Chooses the experts."""
 
         def fit(rows: Evidence) -> None:
-            experts, best = route(rows.members, rows.present, rows.labels, self.task)
+            experts, best = route(rows.shifted(), rows.present, rows.labels, self.task)
             self.experts.copy_(experts)
             self.best.fill_(best)
 
@@ -169,13 +169,13 @@ def _held_out(head: FusionHead, fit: Callable[[Evidence], None], evidence: Evide
     """Fits the head on the evidence, and returns its logits (n, K) of rows that it was not fitted on, on the CPU."""
     device = next(head.buffers()).device
     head.cpu()
-    rows = Evidence(evidence.members.cpu(), evidence.present.cpu(), evidence.labels.cpu())
+    rows = evidence.cpu()
     held = torch.empty(rows.members.shape[0], rows.members.shape[2])
     nothing = torch.zeros(len(held), 0)
     fold = torch.arange(len(held)) % _FOLDS
     for f in range(min(_FOLDS, len(held)) if len(held) > 1 else 0):
         out = fold == f
-        fit(Evidence(rows.members[~out], rows.present[~out], rows.labels[~out]))
+        fit(rows.of(~out))
         held[out] = head(rows.members[out], rows.present[out], nothing[out])
     fit(rows)
     if len(held) < 2:

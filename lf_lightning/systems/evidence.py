@@ -65,6 +65,8 @@ class EncoderEvidence:
         self.logits: Tensor | None = None
         """(N, K) float32 over the train split; a row of NaN where the encoder has not spoken out of sample."""
         self.held_out: HeldOut | None = None
+        self.shift: Tensor | None = None
+        """(K,) `calibration.share_shift` of the train rows, once the head has begun; None: there is none."""
 
     def plan(self) -> list[Phase]:
         """Returns the phases of a fit with a head."""
@@ -98,11 +100,11 @@ class EncoderEvidence:
 
     def state(self) -> dict[str, Any]:
         """Plain values and tensors for the checkpoint."""
-        return {"logits": self.logits, "held_out": self.held_out and self.held_out._asdict()}
+        return {"logits": self.logits, "held_out": self.held_out and self.held_out._asdict(), "shift": self.shift}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Takes them back."""
-        self.logits = state["logits"]
+        self.logits, self.shift = state["logits"], state.get("shift")
         self.held_out = HeldOut(**state["held_out"]) if state["held_out"] else None
 
     def _held_out(self, fold: int, data: RowsData) -> Tensor:

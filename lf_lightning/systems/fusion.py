@@ -13,7 +13,7 @@ from lf_lightning.calibration import BetaCalibration, Calibrator, TemperatureSca
 from lf_lightning.contract import Batch, Outputs, Phase, RowsData, Split, Task
 from lf_lightning.deferral import Deferral, ExpectedGain, ValidationRows
 from lf_lightning.deferral.base import known_before
-from lf_lightning.encoders import Pooling, TextEncoder
+from lf_lightning.encoders import Pooling, TextEncoder, kept_classifier
 from lf_lightning.errors import ConfigurationError, NotFittedError
 from lf_lightning.heads import AverageFusion, Evidence, FusionHead, FusionMLP, LinearStack
 from lf_lightning.heads.functional import normalise, opinions
@@ -22,7 +22,7 @@ from lf_lightning.systems.base import ClassifierModule, Schedule
 from lf_lightning.systems.ddp import let_ddp_rest
 from lf_lightning.systems.evidence import EncoderEvidence, EvidenceMode
 from lf_lightning.systems.fusion_deferral import fit_deferral
-from lf_lightning.systems.head_start import logits_on, start_head, start_references
+from lf_lightning.systems.head_start import logits_on, shifted, start_head, start_references
 from lf_lightning.systems.hyperparameters import keep_factories
 from lf_lightning.systems.row_pass import over_rows
 
@@ -35,7 +35,8 @@ class FusionLightningModule(ClassifierModule):
         task: Multi-class or multi-label (linked to the data).
         scorers: Names of the M scorers whose scores the batches carry (linked to the data); none: the encoder alone.
         class_weight: K weights of the labels in the loss (linked to the data), or None.
-        encoder: Hub name, local folder or `package:NAME/PATH` of a Hugging Face encoder.
+        encoder: Hub name, local folder or `package:NAME/PATH` of a Hugging Face encoder. The classifier that a co-trained one
+            has in its folder (`callbacks.ExportEncoder`) is where each classifier of this fit begins.
         pooling: How token vectors become one: mean over real tokens, first token (cls), or max.
         frozen_layers: So many lower layers and the embeddings keep their weights; -1 freezes all (and encodes once).
         gradient_checkpointing: Recompute activations: less memory, about a third more time.
@@ -110,6 +111,7 @@ class FusionLightningModule(ClassifierModule):
         self.encoder = TextEncoder(encoder, pooling, frozen_layers, gradient_checkpointing, encoder_config)
         self.hparams["encoder_config"] = self.encoder.plain_config
         self.classifier = nn.Linear(self.encoder.dim, len(labels))
+        self._initial_classifier = None if encoder_config else kept_classifier(encoder, self.labels, pooling)
         self.dropout = nn.Dropout(dropout)
         shape = (len(labels), len(self.scorers) + 1, self.encoder.dim, task)
         with torch.random.fork_rng(devices=[]):
@@ -257,8 +259,11 @@ class FusionLightningModule(ClassifierModule):
         else:
             if self._initial_encoder:
                 self.encoder.load_state_dict(self._initial_encoder)
-            torch.manual_seed(self.seed)
-            self.classifier.reset_parameters()
+            if self._initial_classifier:
+                self.classifier.load_state_dict(self._initial_classifier)
+            else:
+                torch.manual_seed(self.seed)
+                self.classifier.reset_parameters()
         self.trainer.optimizers[0].state.clear()
 
     def on_fit_start(self) -> None:
@@ -295,6 +300,8 @@ class FusionLightningModule(ClassifierModule):
             with torch.no_grad():
                 own = self.classifier(self._vectors["validation"].to(self.device)).float().cpu()
             sides.append(self._evidence_on("validation", own))
+            sides[0] = shifted(sides[0], sides[1].labels)
+            self.evidence.shift = None if sides[0].shift is None else sides[0].shift[0]
         self.evidence.held_out = start_head(self.head, self.references, sides, self.seed, self.device)
 
     def _evidence_on(self, split: Split, logits: Tensor) -> Evidence:
@@ -314,7 +321,9 @@ class FusionLightningModule(ClassifierModule):
             assert self.evidence.logits is not None
             rows = batch["index"].cpu()
             logits = self.evidence.logits[rows].to(self.device)
-            loss = self._mean_loss(self._fuse(batch, logits, self._evidence_vectors(rows)), batch)
+            fused = self._fuse(batch, logits, self._evidence_vectors(rows))
+            shift = 0.0 if self.evidence.shift is None else self.evidence.shift.to(self.device)
+            loss = self._mean_loss(fused + shift, batch)
             return {"loss": loss if loss.requires_grad else loss.requires_grad_()}  # a head may have nothing to train
         vectors = self._vectors_of(batch, "train")
         own = self.classifier(self.dropout(vectors))

@@ -9,9 +9,21 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
-from lf_lightning.calibration import thinned_to
+from lf_lightning.calibration import share_shift, thinned_to
 from lf_lightning.heads import Evidence, FusionHead
 from lf_lightning.systems.evidence import HeldOut
+
+
+def shifted(train: Evidence, drawn: Tensor) -> Evidence:
+    """Returns evidence on train rows with the shift that belongs to it where validation rows, of labels `drawn`, are others."""
+    shift = share_shift(train.labels, drawn, train.members.shape[-1]) if drawn.ndim == 1 else None
+    if shift is None:
+        return train
+    rank_zero_info(
+        "Classes are not as frequent in train as in validation rows. The head is fitted for the shares of validation rows; "
+        "calibrators and decisions see as many train rows of each class as if drawn like these."
+    )
+    return train._replace(shift=shift.expand(len(train.labels), -1))
 
 
 def start_head(
@@ -19,7 +31,8 @@ def start_head(
 ) -> HeldOut | None:
     """Starts a head and the reference combinations, and returns what they say held out; None where nobody knows.
 
-    Of the train rows those count that are as if drawn like the validation rows (`calibration.thinned_to`; multi-class).
+    They start from all rows; what is held out has as many train rows of each class as if drawn like the validation rows
+    (`calibration.thinned_to`; multi-class).
 
     Args:
         head: Not trained yet.
@@ -28,32 +41,31 @@ def start_head(
         seed: Of the choice among train rows.
         device: Where they are.
     """
-    if len(sides) == 2 and sides[0].labels.ndim == 1:
-        sides = [_as_drawn(sides[0], sides[1].labels, seed), sides[1]]
-    members, present, labels, vectors = zip(*sides, strict=True)
-    representation = torch.cat(vectors) if all(v is not None for v in vectors) else None
-    evidence = Evidence(torch.cat(members), torch.cat(present), torch.cat(labels), representation)
+    evidence = _joined(sides)
     held = head.start(evidence)
     said = start_references(references, evidence, device)
     if held is None or getattr(head, "use_representation", False):
         if len(sides) == 2:  # then calibrators see validation rows, which nothing may have been fitted on
             start_head(head, references, sides[:1], seed, device)
         return None
-    rows = HeldOut(*evidence[:3], torch.zeros_like(held), said)
+    kept = torch.ones(len(held), dtype=torch.bool)
+    if len(sides) == 2 and evidence.labels.ndim == 1:
+        kept[: len(sides[0].labels)] = thinned_to(sides[0].labels, sides[1].labels, seed)
+    rows = HeldOut(*evidence.of(kept)[:3], torch.zeros_like(held[kept]), said[:, kept])
     with torch.no_grad():
-        return rows._replace(correction=held - logits_on(head, rows, device))
+        return rows._replace(correction=held[kept] - logits_on(head, rows, device))
 
 
-def _as_drawn(train: Evidence, drawn: Tensor, seed: int) -> Evidence:
-    kept = thinned_to(train.labels, drawn, seed)
-    if kept.all():
-        return train
-    rank_zero_info(
-        f"Classes are not as frequent in train as in validation rows, so the head starts from {int(kept.sum())} of {len(kept)} "
-        "train rows: as many of each class as there would be had they been drawn like validation rows."
+def _joined(sides: Sequence[Evidence]) -> Evidence:
+    members, present, labels, vectors, shifts = zip(*sides, strict=True)
+    shift = [torch.zeros_like(said[:, 0]) if by is None else by for said, by in zip(members, shifts, strict=True)]
+    return Evidence(
+        torch.cat(members),
+        torch.cat(present),
+        torch.cat(labels),
+        torch.cat(vectors) if all(v is not None for v in vectors) else None,
+        torch.cat(shift) if any(by is not None for by in shifts) else None,
     )
-    vectors = None if train.representation is None else train.representation[kept]
-    return Evidence(train.members[kept], train.present[kept], train.labels[kept], vectors)
 
 
 def start_references(references: nn.ModuleDict, evidence: Evidence, device: torch.device) -> Tensor:

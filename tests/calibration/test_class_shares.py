@@ -1,17 +1,30 @@
-"""Train rows that calibrators may see beside validation rows of other class shares."""
+"""Train rows beside validation rows of other class shares: how far logits shift, and which rows calibrators may see."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from lf_lightning.calibration import TemperatureScaling, thinned_to
+from lf_lightning.calibration import TemperatureScaling, share_shift, thinned_to
 
 PRIOR = torch.tensor([0.5, 0.3, 0.15, 0.05])
 
 
 def drawn(rows: int, seed: int, prior: torch.Tensor = PRIOR) -> torch.Tensor:
     return torch.multinomial(prior, rows, True, generator=torch.Generator().manual_seed(seed))
+
+
+def test_the_shift_is_the_logarithm_of_the_ratio_of_shares() -> None:
+    even, others = torch.arange(5).repeat_interleave(400), drawn(4000, 0)
+    shift = share_shift(even, others, 5)
+    assert shift is not None
+    torch.testing.assert_close(shift[:4], (0.2 / PRIOR).log(), atol=0.1, rtol=0.0)
+    assert 5 < shift[4] < 8  # nobody drew the fifth class: rare, not impossible
+
+
+def test_rows_drawn_alike_have_no_shift() -> None:
+    assert all(share_shift(drawn(400, 2 * seed), drawn(150, 2 * seed + 1), 4) is None for seed in range(20))
+    assert share_shift(torch.arange(4).repeat_interleave(50), torch.full((60,), 2), 4) is None
 
 
 def test_rows_of_even_classes_are_thinned_to_the_shares_of_the_others() -> None:

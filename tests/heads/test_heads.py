@@ -247,3 +247,22 @@ def test_held_out_rows_are_judged_less_kindly_than_fitted_ones(task: Task) -> No
     for head in (PooledFusion(K, M, D, task), LinearStack(K, M, D, task)):
         held = head.start(rows)
         assert loss(held, rows.labels, task) > loss(made(head, rows), rows.labels, task)
+
+
+@pytest.mark.parametrize("name", ["stack", "pool", "plain pool", "mlp"])
+def test_rows_of_other_class_shares_teach_what_to_say_of_texts_once_they_are_shifted(name: str) -> None:
+    """Evidence with as many rows of each class, for texts of which most are of one."""
+    often = torch.tensor([0.7, 0.2, 0.07, 0.03])
+    even, texts = (evidence_of(rows, "multiclass", rows, (0.3, 0.5, 0.1)) for rows in (2400, 6000))
+    texts = texts.of(torch.multinomial(often[texts.labels], 1500, generator=torch.Generator().manual_seed(3)))
+    shift = (0.25 / often).log().expand(2400, K)
+    found = {}
+    for kind, rows in (("as they are", even), ("shifted", even._replace(shift=shift)), ("texts", texts)):
+        torch.manual_seed(0)
+        head = HEADS[name](K, M, D, "multiclass")
+        held = head.start(rows)
+        found[kind] = loss(made(head, texts), texts.labels, "multiclass")
+        if kind == "shifted":  # what is held out is said for texts, too
+            assert loss(held + shift, even.labels, "multiclass") < loss(held, even.labels, "multiclass") - 0.05
+    assert found["shifted"] < found["texts"] + 0.05  # nearly as good as if fitted on the texts themselves
+    assert found["shifted"] < found["as they are"] - 0.05

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 import torch
+from lightning.pytorch import Callback, Trainer
+from torch import Tensor
 from transformers import AutoModel, AutoTokenizer
 
 from lf_lightning.callbacks import ExportEncoder, ReviewLabels
+from lf_lightning.encoders import kept_classifier
 from tests.systems.cotraining_parts import fit_pair, rows_of
 from tests.systems.parts import fit
 
@@ -60,6 +65,29 @@ def test_the_exported_encoder_is_that_of_the_end_of_co_training(world: Path, tmp
         AutoTokenizer.from_pretrained(folder)("the goal").input_ids for folder in (tmp_path / "b/warm", world / "encoder")
     ]
     assert tokens[0] == tokens[1]
+
+
+def test_a_fusion_begins_with_the_exported_classifier(world: Path, tmp_path: Path) -> None:
+    pair = fit_pair(world, tmp_path / "pair", [ExportEncoder()], finetune_epochs=0)
+    folder, ours = str(tmp_path / "pair/encoder"), pair.net(0).classifier.state_dict()
+
+    class Begun(Callback):
+        def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+            if pl_module.phase_of(trainer.current_epoch)[2] == batch_idx == 0:
+                begun.append({name: value.clone() for name, value in pl_module.classifier.state_dict().items()})
+
+    begun: list[dict[str, Tensor]] = []
+    fusion = fit(world, tmp_path / "fusion", [Begun()], encoder=folder, data={"labels": ["politics", "science", "sport"]})
+    assert len(begun) == len(fusion.phases()) == 4  # two folds, the encoder on all rows, the head
+    for state in begun[:3]:
+        assert all(torch.equal(state[name], ours[name]) for name in ("weight", "bias"))
+    turned = kept_classifier(folder, ["sport", "politics", "science"], "mean")
+    assert turned is not None
+    assert torch.equal(turned["bias"], ours["bias"][[2, 0, 1]])
+    for labels, pooling in ((["sport", "politics"], "mean"), (["politics", "science", "sport"], "cls")):
+        with pytest.warns(UserWarning, match="is not used"):
+            assert kept_classifier(folder, labels, pooling) is None  # type: ignore[arg-type]
+    assert kept_classifier(str(world / "encoder"), ["sport", "politics"], "mean") is None
 
 
 def test_a_resumed_fit_shows_every_epoch_once(world: Path, tmp_path: Path) -> None:
