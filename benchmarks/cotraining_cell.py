@@ -203,7 +203,7 @@ def fit_cell(
         trainer.test(module, data, ckpt_path=best.best_model_path, verbose=False, weights_only=True)
         trainer.validate(module, data, verbose=False)
         if labelled:
-            kept["fused"] = fused(labelled, f"{folder}/encoder", seed, gold, options.precision)
+            kept["fused"] = fused(labelled, f"{folder}/encoder", seed, gold, options)
     test, held = judge(module, "test"), judge(module, "validation")
     assert test is not None
     assert held is not None
@@ -225,17 +225,18 @@ def fit_cell(
     }
 
 
-def fused(data: ScoredTextDataModule, encoder: str, seed: int, gold: int, precision: str) -> list[int]:
+def fused(data: ScoredTextDataModule, encoder: str, seed: int, gold: int, options: Namespace) -> list[int]:
     """Returns decisions of test rows by a fusion with the LLM's scores, as in configs/cotrain_then_fuse.yaml.
 
-    Of the co-trained encoder the two upper layers go on learning, about 30 steps for each of three cross-fits.
+    Its encoders are fine-tuned as in co-training's last phase: as many steps, a tenth of the learning rates. Of the co-trained
+    encoder the two upper layers go on learning.
 
     Args:
         data: The gold rows.
         encoder: What co-training left before fine-tuning.
         seed: Of folds and head.
         gold: Number of gold rows.
-        precision: The trainer's.
+        options: The command line's.
     """
     data.setup("fit")
     model = FusionLightningModule(
@@ -245,12 +246,13 @@ def fused(data: ScoredTextDataModule, encoder: str, seed: int, gold: int, precis
         frozen_layers=4,
         evidence="crossfit",
         folds=3,
-        encoder_epochs=max(2, round(30 / -(-gold // BATCH))),
+        encoder_epochs=max(1, round(options.steps[2] / -(-gold // BATCH))),
         head_epochs=10,
-        encoder_lr=1e-4,
+        encoder_lr=0.1 * options.encoder_lr,
+        classifier_lr=0.1 * options.classifier_lr,
         seed=seed,
     )
-    found: list[int] = fit(data, model, precision).decisions["fusion"].tolist()
+    found: list[int] = fit(data, model, options.precision).decisions["fusion"].tolist()
     return found
 
 
