@@ -45,8 +45,6 @@ FURTHER = (
     "area under the margin",
     "cleanlab pruning",
 )
-FUSED = ("co-training", "co-training, even labels")
-"""Methods whose encoder a fusion with the LLM then begins with."""
 
 
 def main() -> None:
@@ -100,7 +98,7 @@ def cell_of(event: str, size: int, subset: int, method: str, options: argparse.N
     names = {name: number for number, name in enumerate(data.labels)}
     labels = pd.read_csv(options.data / where / "train.csv", usecols=["label"])["label"]
     truth = np.array([names[label] for label in labels], dtype=np.int64)
-    labelled = data_of(*rows, pool=False) if method in FUSED else None
+    labelled = data_of(*rows, pool=False) if method == "co-training" else None
     return fit_cell(data, method, options, subset, truth, labelled)
 
 
