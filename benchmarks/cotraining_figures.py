@@ -15,6 +15,8 @@ POOLED = ", with the LLM"
 FUSED = "co-trained, then fused with the LLM"
 NEEDED = ("co-training", "weights = 1")
 """Methods without which a cell is not in the table."""
+RIVALS = ("weights = 1", "LLM labels only", "two-net ensemble")
+"""What co-training is compared with on each event."""
 Cell = Mapping[str, Mapping[str, Any]]
 """What is kept of each method on the same rows."""
 Cells = Mapping[tuple[str, int, int], Cell]
@@ -49,17 +51,40 @@ def table(cells: Cells, methods: Sequence[str], llm: str) -> dict[str, Any]:
     out: dict[str, Any] = {"cells": [list(key) for key in whole], "rows": {}, "minus": {}, "further": {}}
     for name in names:
         out["rows"][name] = {metric: interval(draws[name][metric]) for metric in METRICS}
-    for name in (NEEDED[0], NEEDED[0] + POOLED, FUSED):
+    served_with_llm = (NEEDED[0], llm, RIVALS[-1] + POOLED)
+    against = {NEEDED[0]: [*main, llm], NEEDED[0] + POOLED: served_with_llm, FUSED: served_with_llm}
+    for name, others in against.items():
         out["minus"][name] = {
             other: {metric: interval(draws[name][metric] - draws[other][metric]) for metric in METRICS}
-            for other in (*(m for m in main if m != name), llm)
+            for other in others
+            if other != name and other in draws
         }
     for name in methods:
         there = {key: cell for key, cell in whole.items() if name in cell}
         if there and name not in main:
             out["further"][name] = {"cells": len(there)} | differences(there, name, NEEDED, llm)
     out["weights"] = areas_of(whole)
+    out["events"] = {event: by_event(whole, event, names, llm) for event in dict.fromkeys(event for event, _, _ in whole)}
     return out
+
+
+def by_event(cells: Cells, event: str, names: Sequence[str], llm: str) -> dict[str, Any]:
+    """Returns an event's differences: co-training's to its main rivals, and the fusion's to the LLM.
+
+    Args:
+        cells: Of all events.
+        event: Which.
+        names: The rows that all cells have.
+        llm: How the LLM's own row is called.
+    """
+    here = {key: cell for key, cell in cells.items() if key[0] == event}
+    draws = resampled(here, [rows_of(cell, llm) for cell in here.values()], names)
+    pairs = [(NEEDED[0], other) for other in RIVALS] + [(FUSED, llm)]
+    return {
+        f"{name} − {other}": {metric: interval(draws[name][metric] - draws[other][metric]) for metric in METRICS}
+        for name, other in pairs
+        if name in draws and other in draws
+    }
 
 
 def differences(cells: Cells, name: str, others: Sequence[str], llm: str) -> dict[str, Any]:

@@ -29,7 +29,18 @@ def cotraining(figures: Mapping[str, Any]) -> str:
             found = [t["further"].get(name) for t in tables.values()]
             lines.append([f"{name} − {other}", *_gaps(f["minus"][other] if f else None for f in found)])
     parts.append(markdown(["points [95 %]", *_columns(tables)], lines))
+    parts.append(_events(tables))
     return "\n\n".join([*parts, losers(tables), _basis(figures)])
+
+
+def _events(tables: Mapping[str, Mapping[str, Any]]) -> str:
+    """The main differences on each event, which differ in how good the LLM is."""
+    known = dict.fromkeys((event, pair) for t in tables.values() for event, pairs in t["events"].items() for pair in pairs)
+    lines = [
+        [f"{SET_NAMES.get(event, event)}: {pair}", *_gaps(t["events"].get(event, {}).get(pair) for t in tables.values())]
+        for event, pair in known
+    ]
+    return markdown(["by event, points [95 %]", *_columns(tables)], lines)
 
 
 def losers(tables: Mapping[str, Mapping[str, Any]]) -> str:

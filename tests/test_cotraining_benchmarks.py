@@ -87,6 +87,9 @@ def test_tables_say_where_co_training_loses() -> None:
     made = table(found, [*MAIN, *FURTHER], "gpt_4o")
     assert set(made["rows"]) == {*MAIN, *(m + POOLED for m in MAIN), FUSED, "gpt_4o"}
     assert made["minus"]["co-training"]["weights = 1"]["accuracy"]["high"] < 0
+    gaps = [made["events"][event]["co-training − weights = 1"]["accuracy"]["mean"] for event in ("canada", "kaikoura")]
+    assert np.mean(gaps) == pytest.approx(made["minus"]["co-training"]["weights = 1"]["accuracy"]["mean"])
+    assert set(made["minus"][FUSED]) == {"co-training", "gpt_4o", "two-net ensemble" + POOLED}
     assert made["further"]["confidence only"]["cells"] == 1
     assert made["weights"]["co-training"] == {"first 1": pytest.approx(0.7), "first 2": pytest.approx(0.8)}
     steps = {"weights": 28, "co-train": 70, "fine-tune": 14}
@@ -96,6 +99,7 @@ def test_tables_say_where_co_training_loses() -> None:
     assert "AUC 0.70 and 0.80" in text
     assert "112 steps a net" in text
     assert "| co-training − weights = 1 | -" in text
+    assert "| HumAID Canada: co-training − weights = 1 | -" in text
 
 
 def test_the_other_tables() -> None:
