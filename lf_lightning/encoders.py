@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
@@ -149,24 +149,36 @@ def keep_classifier(folder: Path, classifier: nn.Linear, labels: Sequence[str], 
     save_file(tensors, folder / _CLASSIFIER, {"labels": json.dumps(list(labels)), "pooling": pooling})
 
 
-def kept_classifier(name: str, labels: Sequence[str], pooling: Pooling) -> dict[str, Tensor] | None:
+def kept_classifier(name: str, labels: Sequence[str], pooling: Pooling, dim: int) -> dict[str, Tensor] | None:
     """Returns the state of the classifier in an encoder's folder, its rows in the order of `labels`; None where there is none.
 
     Args:
         name: As for `TextEncoder`.
         labels: The K label names wanted.
         pooling: As for `TextEncoder`. A classifier of other labels or pooling is left where it is, with a warning.
+        dim: Width d of the encoder's vectors.
+
+    Raises:
+        ConfigurationError: The file is damaged, or not of this encoder.
     """
     path = Path(locate(name)) / _CLASSIFIER
     if not path.is_file():
         return None
-    with safe_open(path, "pt") as file:
-        about = file.metadata() or {}
-        state = {key: file.get_tensor(key) for key in ("weight", "bias")}
-    known = json.loads(about["labels"])
-    if sorted(known) != sorted(labels) or about["pooling"] != pooling:
+    try:
+        with safe_open(path, "pt") as file:
+            about = file.metadata()
+            state = {key: file.get_tensor(key) for key in ("weight", "bias")}
+        known, known_pooling = [str(label) for label in json.loads(about["labels"])], about["pooling"]
+        if state["weight"].shape != (len(known), dim) or state["bias"].shape != (len(known),):
+            raise ValueError(f"its weights are {tuple(state['weight'].shape)}, and not {(len(known), dim)}")
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise ConfigurationError(
+            f"encoder={name!r}: {_CLASSIFIER} in its folder cannot be used: {error}. "
+            "Way out: export the encoder again, or delete that file to begin with a new classifier."
+        ) from error
+    if sorted(known) != sorted(labels) or known_pooling != pooling:
         warnings.warn(
-            f"encoder={name!r}: the classifier in its folder, of labels {', '.join(known)} and pooling {about['pooling']}, "
+            f"encoder={name!r}: the classifier in its folder, of labels {', '.join(known)} and pooling {known_pooling}, "
             "is not used, as these are others.",
             stacklevel=2,
         )

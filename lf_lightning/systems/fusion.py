@@ -111,7 +111,7 @@ class FusionLightningModule(ClassifierModule):
         self.encoder = TextEncoder(encoder, pooling, frozen_layers, gradient_checkpointing, encoder_config)
         self.hparams["encoder_config"] = self.encoder.plain_config
         self.classifier = nn.Linear(self.encoder.dim, len(labels))
-        self._initial_classifier = None if encoder_config else kept_classifier(encoder, self.labels, pooling)
+        self._initial_classifier = None if encoder_config else kept_classifier(encoder, labels, pooling, self.encoder.dim)
         self.dropout = nn.Dropout(dropout)
         shape = (len(labels), len(self.scorers) + 1, self.encoder.dim, task)
         with torch.random.fork_rng(devices=[]):

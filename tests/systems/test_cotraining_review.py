@@ -10,11 +10,13 @@ import pandas as pd
 import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
+from safetensors.torch import save_file
 from torch import Tensor
 from transformers import AutoModel, AutoTokenizer
 
 from lf_lightning.callbacks import ExportEncoder, ReviewLabels
 from lf_lightning.encoders import kept_classifier
+from lf_lightning.errors import ConfigurationError
 from tests.systems.cotraining_parts import fit_pair, rows_of
 from tests.systems.parts import fit
 
@@ -81,13 +83,22 @@ def test_a_fusion_begins_with_the_exported_classifier(world: Path, tmp_path: Pat
     assert len(begun) == len(fusion.phases()) == 4  # two folds, the encoder on all rows, the head
     for state in begun[:3]:
         assert all(torch.equal(state[name], ours[name]) for name in ("weight", "bias"))
-    turned = kept_classifier(folder, ["sport", "politics", "science"], "mean")
+    turned = kept_classifier(folder, ["sport", "politics", "science"], "mean", 32)
     assert turned is not None
     assert torch.equal(turned["bias"], ours["bias"][[2, 0, 1]])
     for labels, pooling in ((["sport", "politics"], "mean"), (["politics", "science", "sport"], "cls")):
         with pytest.warns(UserWarning, match="is not used"):
-            assert kept_classifier(folder, labels, pooling) is None  # type: ignore[arg-type]
-    assert kept_classifier(str(world / "encoder"), ["sport", "politics"], "mean") is None
+            assert kept_classifier(folder, labels, pooling, 32) is None  # type: ignore[arg-type]
+    assert kept_classifier(str(world / "encoder"), ["sport", "politics"], "mean", 32) is None
+    file = tmp_path / "pair/encoder/classifier.safetensors"
+    with pytest.raises(ConfigurationError, match=r"\(3, 32\), and not \(3, 64\).*delete that file"):
+        kept_classifier(folder, ["sport", "politics", "science"], "mean", 64)
+    save_file({"weight": torch.zeros(3, 32), "bias": torch.zeros(3)}, file)
+    with pytest.raises(ConfigurationError, match="cannot be used"):
+        kept_classifier(folder, ["sport", "politics", "science"], "mean", 32)
+    file.write_bytes(b"not a file of tensors")
+    with pytest.raises(ConfigurationError, match="cannot be used"):
+        kept_classifier(folder, ["sport", "politics", "science"], "mean", 32)
 
 
 def test_a_resumed_fit_shows_every_epoch_once(world: Path, tmp_path: Path) -> None:
