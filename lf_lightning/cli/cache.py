@@ -21,6 +21,7 @@ from rich.table import Table
 from lf_lightning.cli.import_limits import limit_imports
 from lf_lightning.errors import ConfigurationError
 from lf_lightning.responses import Ledger, Response, ResponseCache, Spending, SQLiteResponses
+from lf_lightning.responses.accounts import Batch
 from lf_lightning.responses.ledger_layout import FILE as LEDGER_FILE
 from lf_lightning.responses.sqlite import FILE as RESPONSES_FILE
 
@@ -62,6 +63,8 @@ def stats(responses: str = "responses", backend: Callable[[str], ResponseCache] 
             print(f"{total.unknown_attempts:,} attempts may have been billed without a reply; they count at their upper bound.")
         if total.reserved:
             print(f"{total.reserved * _NANO:,.6f} USD are reserved for what is being asked now.")
+        for batch in ledger.batches():
+            print(f"The batch {_named(batch)} is out; lf score collects it.")
         print(
             f"{sum(file.stat().st_size for file in Path(responses).iterdir() if file.is_file()) / 1e6:,.1f} MB in {responses}"
         )
@@ -164,17 +167,44 @@ def prune(
         return 0
 
 
+def close_batch(batch: str, responses: str = "responses") -> int:
+    """Gives up a batch whose results the provider has no longer. What it asked counts as billed at the upper bound.
+
+    Args:
+        batch: The provider's id of it, as `lf cache stats` has it.
+        responses: Folder of the cache.
+    """
+    with _opened(responses, SQLiteResponses) as (cache, ledger):
+        ledger.recover(cache)
+        known = {found.id: found for found in ledger.batches()}
+        if batch not in known:
+            out = ", ".join(_named(found) for found in known.values()) or "none"
+            raise ConfigurationError(f"batch={batch!r}: there is no such batch out. Those that are: {out}.")
+        before = ledger.total().unknown
+        ledger.close_batch(batch)
+        count, dollars = len(known[batch].attempts), (ledger.total().unknown - before) * _NANO
+        print(f"{batch} is given up: {count:,} requests count as billed at their upper bound, {dollars:,.6f} USD.")
+        print("The next lf score that needs them asks, and pays, again.")
+        return 0
+
+
+def _named(batch: Batch) -> str:
+    day = datetime.fromtimestamp(batch.opened, timezone.utc).strftime("%Y-%m-%d")
+    return f"{batch.id} ({batch.provider}, {len(batch.attempts):,} requests, since {day})"
+
+
 _COMMANDS: dict[str, Callable[..., int]] = {
     "stats": stats,
     "verify": verify,
     "repair": repair,
     "export": export,
     "prune": prune,
+    "close-batch": close_batch,
 }
 
 
 def main(argv: Sequence[str]) -> int:
-    """`lf cache stats|verify|repair|export|prune [options]`.
+    """`lf cache stats|verify|repair|export|prune|close-batch [options]`.
 
     Args:
         argv: The words after `lf cache`.

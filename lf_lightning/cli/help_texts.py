@@ -212,13 +212,15 @@ The page needs no network and asks for nothing: open it from disk, or send it. I
 CACHE = """\
 lf cache: the raw replies that were paid for, and the ledger of what they cost.
 
-usage: lf cache stats|verify|repair|export|prune [options]
+usage: lf cache stats|verify|repair|export|prune|close-batch [options]
 
-  stats                       replies, tokens and money by provider, model and day; attempts that may have been billed
+  stats                       replies, tokens and money by provider, model and day; attempts that may have been billed;
+                              batches that are out
   verify                      look for damage; exit code 1 where there is some
   repair                      make a damaged cache sound again, keeping every sound row
   export --to FILE            all replies as .jsonl or .parquet
   prune                       remove replies: [--provider NAME] [--model NAME] [--older_than_days N] [--dry_run]
+  close-batch --batch ID      give up a batch whose results the provider has no longer
   --responses FOLDER          folder of the cache (default: responses)
   --backend CLASS             whose cache it is (default: lf_lightning.responses.SQLiteResponses)
 

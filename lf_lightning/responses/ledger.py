@@ -226,23 +226,29 @@ class Ledger:
 
         ballast.write_paid(self.folder, write)
 
-    def batches(self, provider: str) -> list[Batch]:
-        """Returns the open batches of a provider with their unsettled attempts, oldest first."""
+    def batches(self, provider: str | None = None) -> list[Batch]:
+        """Returns the open batches with their unsettled attempts, oldest first.
+
+        Args:
+            provider: Whose; None: everyone's.
+        """
         with self._database.reading() as connection:
             rows = connection.execute(
-                "SELECT id, opened FROM batches WHERE provider = ? AND closed IS NULL ORDER BY opened, id", (provider,)
+                "SELECT id, provider, opened FROM batches WHERE provider = coalesce(?, provider) AND closed IS NULL "
+                "ORDER BY opened, id",
+                (provider,),
             ).fetchall()
             query = "SELECT key, id, lease FROM attempts WHERE state = 'open' AND batch = ? ORDER BY id"
-            found = [(batch, opened, connection.execute(query, (batch,)).fetchall()) for batch, opened in rows]
+            found = [(*row, connection.execute(query, row[:1]).fetchall()) for row in rows]
         return [
             Batch(
                 batch,
-                provider,
+                whose,
                 opened,
                 {key: attempt for key, attempt, _ in mine},
                 max((lease or 0.0 for *_, lease in mine), default=0.0),
             )
-            for batch, opened, mine in found
+            for batch, whose, opened, mine in found
         ]
 
     def close_batch(self, batch_id: str) -> None:

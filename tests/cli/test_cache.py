@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -11,6 +12,7 @@ import pytest
 
 from lf_lightning import cli
 from lf_lightning.responses import Ledger, Response, SQLiteResponses
+from lf_lightning.responses.accounts import Granted
 
 DAY = 86400
 SAME = {"provider": "openai", "run": "r"}
@@ -138,6 +140,7 @@ def test_prune_says_what_it_would_do_and_does_it(
         (["prune"], "needs --provider"),
         (["stats", "--responses", "."], "there are no replies"),
         (["stats", "--responses", "typo"], "there are no replies"),
+        (["close-batch", "--batch", "typo"], "no such batch out. Those that are: none"),
         (["stast"], "expected one of stats"),
         ([], "expected one of stats"),
     ],
@@ -149,6 +152,22 @@ def test_what_cannot_be_meant_is_refused(
     assert cli.main(["cache", *words]) == 2
     assert message in capsys.readouterr().err
     assert sorted(path.name for path in folder.parent.iterdir()) == before
+
+
+def test_a_batch_is_given_up(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with closing(Ledger(folder)) as ledger:
+        claims = ledger.claim([("a", 3_000_000), ("b", 4_000_000)], cap=None, model="large", **SAME)
+        ledger.open_batch("batch_1", "openai", [claim.attempt_id for claim in claims.values()])
+    assert cli.main(["cache", "stats"]) == 0
+    assert "The batch batch_1 (openai, 2 requests, since 20" in capsys.readouterr().out
+    assert cli.main(["cache", "close-batch", "--batch", "batch_2"]) == 2
+    assert "Those that are: batch_1 (openai, 2 requests" in capsys.readouterr().err
+    assert cli.main(["cache", "close-batch", "--batch", "batch_1"]) == 0
+    assert "2 requests count as billed at their upper bound, 0.007000 USD" in capsys.readouterr().out
+    with closing(Ledger(folder)) as ledger:
+        assert ledger.batches() == []
+        assert (ledger.total().reserved, ledger.total().unknown) == (0, 2_007_000_000)
+        assert all(isinstance(claim, Granted) for claim in ledger.claim([("a", 1)], cap=None, model="large", **SAME).values())
 
 
 def test_another_backend_by_its_class(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

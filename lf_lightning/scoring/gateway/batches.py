@@ -171,10 +171,18 @@ class Batching:
                 continue
 
     async def _collect(self, batch: Batch) -> None:
-        state = await self._patiently(self._interface.poll, batch.id)
-        if state == "running":
-            return
-        outcomes = {} if state == "failed" else dict(await self._patiently(self._interface.collect, batch.id))
+        try:
+            state = await self._patiently(self._interface.poll, batch.id)
+            if state == "running":
+                return
+            outcomes = {} if state == "failed" else dict(await self._patiently(self._interface.collect, batch.id))
+        except ProviderError as error:
+            if error.kind != "rejected":
+                raise
+            raise ProviderError(
+                error.kind,
+                f"The batch {batch.id}: {error} Way out, if its results are gone: lf cache close-batch --batch {batch.id}.",
+            ) from error
         await asyncio.gather(*(self._end(key, attempt, outcomes.get(key), state) for key, attempt in batch.attempts.items()))
         if batch.attempts.keys() <= self._items.keys():
             await asyncio.to_thread(self._journal.ledger.close_batch, batch.id)

@@ -223,6 +223,21 @@ def test_what_failed_inside_a_batch_is_asked_again_by_the_next_run(tmp_path: Pat
     assert asker.ask(slow, who).asked == 2
 
 
+def test_a_batch_that_the_provider_has_no_longer_names_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def gone(self: Slow, batch: str) -> BatchState:
+        raise ProviderError("rejected", "HTTP 404.", status=404)
+
+    slow, asker = Slow(), batching(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Slow, "poll", gone)
+        answers = asker.ask(slow, requests(5))
+    assert isinstance(answers.halt, ProviderAccessError)
+    assert "lf cache close-batch --batch batch-0" in str(answers.halt)
+    asker.ledger.close_batch("batch-0")
+    assert len(batching(tmp_path).ask(slow, requests(5)).responses) == 5
+    assert asker.ledger.total().unknown_attempts == 5
+
+
 def test_a_failed_batch_costs_nothing(tmp_path: Path) -> None:
     slow, asker = Slow(), batching(tmp_path)
     slow.state = "failed"
