@@ -14,7 +14,7 @@ from copy import deepcopy
 from typing import Any, TypeVar
 from uuid import uuid4
 
-from lf_lightning.errors import BudgetError, LFError, ProviderAccessError
+from lf_lightning.errors import BudgetError, ConfigurationError, LFError, ProviderAccessError
 from lf_lightning.responses.accounts import Batch, Granted, OverBudget
 from lf_lightning.responses.base import Response
 from lf_lightning.scoring.gateway.answers import NANO, Advance, Answers, Failure, Progress
@@ -176,12 +176,12 @@ class Batching:
             if state == "running":
                 return
             outcomes = {} if state == "failed" else dict(await self._patiently(self._interface.collect, batch.id))
-        except ProviderError as error:
-            if error.kind != "rejected":
+        except (ProviderError, ConfigurationError) as error:  # the latter: there is no such path (404)
+            if isinstance(error, ProviderError) and error.kind != "rejected":
                 raise
-            raise ProviderError(
-                error.kind,
-                f"The batch {batch.id}: {error} Way out, if its results are gone: lf cache close-batch --batch {batch.id}.",
+            raise ConfigurationError(
+                f"The batch {batch.id} of {len(batch.attempts)} requests: {error} "
+                f"If the provider has it no longer: lf cache close-batch --batch {batch.id}"
             ) from error
         await asyncio.gather(*(self._end(key, attempt, outcomes.get(key), state) for key, attempt in batch.attempts.items()))
         if batch.attempts.keys() <= self._items.keys():

@@ -17,6 +17,7 @@ from lf_lightning.scoring.gateway import Gateway
 from lf_lightning.scoring.gateway.batches import Batching
 from lf_lightning.scoring.providers.base import Provider, ProviderError, Sent
 from lf_lightning.scoring.providers.batches import BatchInterface, BatchState
+from lf_lightning.scoring.providers.wire import failure_of
 from lf_lightning.scoring.requests import Reply, Request, Usage
 from tests.scoring.gateway.asks import PRICE, gateway, provider, requests
 from tests.scoring.gateway.fault_server import FaultServer
@@ -223,15 +224,18 @@ def test_what_failed_inside_a_batch_is_asked_again_by_the_next_run(tmp_path: Pat
     assert asker.ask(slow, who).asked == 2
 
 
-def test_a_batch_that_the_provider_has_no_longer_names_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("status", [404, 400])
+def test_a_batch_that_the_provider_has_no_longer_names_the_way_out(
+    status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def gone(self: Slow, batch: str) -> BatchState:
-        raise ProviderError("rejected", "HTTP 404.", status=404)
+        raise failure_of(status, "", "No such batch", {}, "slow")
 
     slow, asker = Slow(), batching(tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr(Slow, "poll", gone)
         answers = asker.ask(slow, requests(5))
-    assert isinstance(answers.halt, ProviderAccessError)
+    assert isinstance(answers.halt, ConfigurationError)
     assert "lf cache close-batch --batch batch-0" in str(answers.halt)
     asker.ledger.close_batch("batch-0")
     assert len(batching(tmp_path).ask(slow, requests(5)).responses) == 5
