@@ -3,7 +3,8 @@
 ModSSC (Barbaux & Boukir 2025, arXiv 2512.13228) is needed here alone: `pip install modssc==1.2.2`. It wants Python 3.11 and
 NumPy below 2.4, so it does not go with `constraints.txt`. Methods, their settings, classifier and views are the library's. Its
 documentation has for vectors of sentences: a layer of 128 units, noise as the weak view, a fifth of the features dropped as the
-strong one. Its learning rate, 0.001, is too low for 120 steps: 0.01 was chosen on validation rows (subset 1 of both events).
+strong one. Its learning rate, 0.001, is too low for the 125 to 167 steps here: 0.01 was chosen on
+validation rows (subset 1 of both events).
 """
 
 from __future__ import annotations
