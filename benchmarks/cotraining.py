@@ -4,7 +4,9 @@
 
 FOLDER holds humaid/<event>/{train,dev,test}.csv (see the README of the benchmarks). A cell is one event, number of gold labels
 per class, published subset and method; finished cells are kept, and a second run goes on with the others. The record is written
-from whatever cells are finished. `--encoder`, `--steps`, learning rates give other plans, whose cells are kept apart.
+from whatever cells are finished. FixMatch and FreeMatch need ModSSC (`pip install modssc==1.2.2`): they run where `--methods`
+names them, and are in the table where their cells are. `--encoder`, `--steps`, learning rates give other plans, whose cells are
+kept apart.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import pandas as pd
 
 from benchmarks import record
 from benchmarks.cotraining_cell import ENCODER, LLM, data_of, fit_cell
+from benchmarks.cotraining_consistency import CONSISTENCY, consistency
 from benchmarks.cotraining_figures import NEEDED, claim_of, figures_of, table
 from benchmarks.cotraining_vectors import self_training
 from benchmarks.fits import work_folder
@@ -54,7 +57,7 @@ def main() -> None:
     parser.add_argument("--events", nargs="+", default=["kaikoura", "canada"], choices=["kaikoura", "canada", "maria"])
     parser.add_argument("--sizes", nargs="+", type=int, default=[50, 10], choices=[5, 10, 25, 50])
     parser.add_argument("--subsets", nargs="+", type=int, default=[1, 2, 3])
-    parser.add_argument("--methods", nargs="+", default=[*MAIN, *FURTHER], choices=[*MAIN, *FURTHER])
+    parser.add_argument("--methods", nargs="+", default=[*MAIN, *FURTHER], choices=[*MAIN, *FURTHER, *CONSISTENCY])
     parser.add_argument("--steps", nargs=3, type=int, default=[28, 70, 14], help="of the phases weights, co-train, fine-tune")
     parser.add_argument("--encoder", default=ENCODER)
     parser.add_argument("--frozen_layers", type=int, default=0)
@@ -95,6 +98,9 @@ def cell_of(event: str, size: int, subset: int, method: str, options: argparse.N
     data = data_of(*rows)
     if method == "self-training":
         return self_training(data, options.encoder)
+    if method in CONSISTENCY:
+        vectors = kept / f"{event}_{options.encoder.replace('/', '_').replace(':', '_')}_vectors.npz"
+        return consistency(data, method, options.encoder, subset, vectors)
     names = {name: number for number, name in enumerate(data.labels)}
     labels = pd.read_csv(options.data / where / "train.csv", usecols=["label"])["label"]
     truth = np.array([names[label] for label in labels], dtype=np.int64)
@@ -129,7 +135,7 @@ def write_record(cells: Path, options: argparse.Namespace) -> None:
     for size in sizes:
         here = {key: cell for key, cell in found.items() if key[1] == size}
         if any(set(NEEDED) <= set(cell) for cell in here.values()):
-            tables[f"{size} per class"] = table(here, [*MAIN, *FURTHER], LLM)
+            tables[f"{size} per class"] = table(here, [*MAIN, *FURTHER, *CONSISTENCY], LLM)
     if not tables:
         return
     figures = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,14 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score, f1_score
 
+from benchmarks import cotraining_consistency as consistency
 from benchmarks import cotraining_tables as tables
 from benchmarks.cotraining import FURTHER, MAIN
 from benchmarks.cotraining_cell import BATCH, arguments_of
 from benchmarks.cotraining_figures import FUSED, POOLED, resampled, table
 from benchmarks.cotraining_weights import Pairs, Rows
 from benchmarks.fusion_llm_labels import SETS
+from lf_lightning.errors import MissingDependencyError
 
 K, N = 3, 90
 
@@ -161,3 +164,41 @@ def test_classifiers_side_by_side_learn_as_adamw_would(tmp_path: Path, monkeypat
     optimizer.step()
     learnt = torch.cat([layer.weight, layer.bias[:, None]], 1).detach()
     torch.testing.assert_close(pairs.weight[1, 1], learnt, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", consistency.CONSISTENCY)
+def test_methods_of_another_library_say_how_to_install_it(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "modssc", None)
+    with pytest.raises(MissingDependencyError, match=f"{method}.* pip install modssc"):
+        consistency.learned(method, torch.zeros(2, 3), torch.tensor([0, 1]), torch.zeros(2, 3), 2, seed=0)
+
+
+@pytest.mark.parametrize("method", consistency.CONSISTENCY)
+def test_methods_of_another_library_learn_where_it_is_installed(method: str) -> None:
+    pytest.importorskip("modssc")
+    draw = torch.Generator().manual_seed(0)
+    labels = torch.arange(120) % K
+    x = torch.eye(K, 6)[labels] + 0.2 * torch.randn(120, 6, generator=draw)
+    known = torch.arange(120) < 30
+    learner = consistency.learned(method, x[known], labels[known], x[~known], K, seed=0)
+    assert (learner.predict(x[~known]) == labels[~known]).float().mean() > 0.9
+
+
+def test_vectors_of_an_event_are_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = {split: np.arange(4) for split in consistency.SPLITS}
+    found = {split: np.full((4, 2), 3.0, dtype=np.float32) for split in consistency.SPLITS}
+
+    class Data:
+        def setup(self, stage: str) -> None: ...
+
+        def scores_and_labels(self, split: str) -> tuple[None, None, torch.Tensor]:
+            return None, None, torch.from_numpy(labels[split])
+
+    data: Any = Data()
+    monkeypatch.setattr(consistency, "vectors_of", lambda *_: (found, labels))
+    first = consistency.kept_vectors(data, "encoder", tmp_path / "v.npz")
+    monkeypatch.delattr(consistency, "vectors_of")
+    again = consistency.kept_vectors(data, "encoder", tmp_path / "v.npz")
+    assert all(np.array_equal(again[0][s], first[0][s]) for s in consistency.SPLITS)
+    assert np.allclose(first[0]["train"], 0.5**0.5)
+    assert np.array_equal(again[1]["test"], labels["test"])
