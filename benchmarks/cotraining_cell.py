@@ -226,10 +226,10 @@ def fit_cell(
 
 
 def fused(data: ScoredTextDataModule, encoder: str, seed: int, gold: int, options: Namespace) -> list[int]:
-    """Returns decisions of test rows by a fusion with the LLM's scores, as in configs/cotrain_then_fuse.yaml.
+    """Returns decisions of test rows by a fusion with the LLM's scores, the way of configs/cotrain_then_fuse.yaml.
 
-    Its encoders are fine-tuned as in co-training's last phase: as many steps, a tenth of the learning rates. Of the co-trained
-    encoder the two upper layers go on learning.
+    Here its encoders, of three folds, are fine-tuned as in co-training's last phase: as many steps, a tenth of the learning
+    rates. Of the co-trained encoder the two upper layers go on learning.
 
     Args:
         data: The gold rows.

@@ -54,11 +54,12 @@ def table(cells: Cells, methods: Sequence[str], llm: str) -> dict[str, Any]:
     served_with_llm = (NEEDED[0], llm, RIVALS[-1] + POOLED)
     against = {NEEDED[0]: [*main, llm], NEEDED[0] + POOLED: served_with_llm, FUSED: served_with_llm}
     for name, others in against.items():
-        out["minus"][name] = {
-            other: {metric: interval(draws[name][metric] - draws[other][metric]) for metric in METRICS}
-            for other in others
-            if other != name and other in draws
-        }
+        if name in draws:
+            out["minus"][name] = {
+                other: {metric: interval(draws[name][metric] - draws[other][metric]) for metric in METRICS}
+                for other in others
+                if other != name and other in draws
+            }
     for name in methods:
         there = {key: cell for key, cell in whole.items() if name in cell}
         if there and name not in main:

@@ -20,9 +20,9 @@ def cotraining(figures: Mapping[str, Any]) -> str:
     parts = [_means(tables, alone, "learned without the LLM at prediction time")]
     parts.append(_means(tables, joined, "and with it"))
     lines = [
-        [f"{name} − {other}", *_gaps(t["minus"][name].get(other) for t in tables.values())]
+        [f"{name} − {other}", *_gaps(t["minus"].get(name, {}).get(other) for t in tables.values())]
         for name in (COTRAINING, COTRAINING + POOLED, FUSED)
-        for other in dict.fromkeys(o for t in tables.values() for o in t["minus"][name])
+        for other in dict.fromkeys(o for t in tables.values() for o in t["minus"].get(name, {}))
     ]
     for name in dict.fromkeys(name for t in tables.values() for name in t["further"]):
         for other in ("weights = 1", COTRAINING):

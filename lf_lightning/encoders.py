@@ -162,23 +162,28 @@ def kept_classifier(name: str, labels: Sequence[str], pooling: Pooling, dim: int
         ConfigurationError: The file is damaged, or not of this encoder.
     """
     path = Path(locate(name)) / _CLASSIFIER
-    if not path.is_file():
+    if not (path.exists() or path.is_symlink()):
         return None
     try:
         with safe_open(path, "pt") as file:
-            about = file.metadata()
+            about = file.metadata() or {}
+            if not {"labels", "pooling"} <= about.keys():
+                return None  # somebody else's file
             state = {key: file.get_tensor(key) for key in ("weight", "bias")}
-        known, known_pooling = [str(label) for label in json.loads(about["labels"])], about["pooling"]
-        if state["weight"].shape != (len(known), dim) or state["bias"].shape != (len(known),):
-            raise ValueError(f"its weights are {tuple(state['weight'].shape)}, and not {(len(known), dim)}")
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        known = json.loads(about["labels"])
+        if not isinstance(known, list) or not all(isinstance(label, str) for label in known):
+            raise ValueError("its labels are no list of names")
+        for key, shape in (("weight", (len(known), dim)), ("bias", (len(known),))):
+            if state[key].shape != shape or state[key].dtype != torch.float32 or not state[key].isfinite().all():
+                raise ValueError(f"its {key} is not {shape} finite values of float32")
+    except (SafetensorError, OSError, RecursionError, ValueError) as error:
         raise ConfigurationError(
             f"encoder={name!r}: {_CLASSIFIER} in its folder cannot be used: {error}. "
             "Way out: export the encoder again, or delete that file to begin with a new classifier."
         ) from error
-    if sorted(known) != sorted(labels) or known_pooling != pooling:
+    if sorted(known) != sorted(labels) or about["pooling"] != pooling:
         warnings.warn(
-            f"encoder={name!r}: the classifier in its folder, of labels {', '.join(known)} and pooling {known_pooling}, "
+            f"encoder={name!r}: the classifier in its folder, of labels {', '.join(known)} and pooling {about['pooling']}, "
             "is not used, as these are others.",
             stacklevel=2,
         )

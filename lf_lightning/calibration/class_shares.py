@@ -21,8 +21,8 @@ ENOUGH = 5
 def share_shift(labels: Tensor, drawn: Tensor, num_labels: int) -> Tensor | None:
     """Returns (K,) log shares of the classes of some rows, less those of rows that were `drawn`; None where they do not differ.
 
-    They differ if significantly so, and if those drawn are of two classes at least. Each class counts half a row more than it
-    has, so that one that nobody drew is rare and not impossible.
+    They differ if significantly so, if those drawn are of two classes at least, and if one of these has rows enough on either
+    side. Each class counts half a row more than it has, so that one that nobody drew is rare and not impossible.
 
     Args:
         labels: (n,) classes.
@@ -49,12 +49,11 @@ def thinned_to(labels: Tensor, drawn: Tensor, seed: int) -> Tensor:
         drawn: (m,) classes.
         seed: Of the choice.
     """
-    k = int(torch.cat([labels, drawn]).max()) + 1
+    k = 1 + max((int(rows.max()) for rows in (labels, drawn) if len(rows)), default=0)
     here, there = torch.bincount(labels, minlength=k), torch.bincount(drawn, minlength=k)
-    common = (there >= ENOUGH) & (here > 0)
-    if not common.any() or not _differ(here, there):
+    if not _differ(here, there):
         return torch.ones(len(labels), dtype=torch.bool)
-    most = torch.minimum(here, ((here / there)[common].min() * there).round().long())
+    most = torch.minimum(here, ((here / there)[_common(here, there)].min() * there).round().long())
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
     number = torch.empty_like(labels)  # of a row among those of its class, in the order drawn
     for label in range(k):
@@ -64,5 +63,10 @@ def thinned_to(labels: Tensor, drawn: Tensor, seed: int) -> Tensor:
 
 
 def _differ(here: Tensor, there: Tensor) -> bool:
-    shares = torch.stack([here, there])[:, here + there > 0].numpy()
-    return bool((there > 0).sum() > 1 and (here > 0).any() and chi2_contingency(shares).pvalue < SIGNIFICANT)
+    if (there > 0).sum() < 2 or not _common(here, there).any():
+        return False
+    return bool(chi2_contingency(torch.stack([here, there])[:, here + there > 0].numpy()).pvalue < SIGNIFICANT)
+
+
+def _common(here: Tensor, there: Tensor) -> Tensor:
+    return (there >= ENOUGH) & (here > 0)

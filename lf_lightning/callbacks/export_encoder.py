@@ -19,7 +19,8 @@ class ExportEncoder(Callback):
     """Saves a net's encoder, classifier and tokenizer into the run folder as co-training leaves them, before fine-tuning.
 
     They have then learned from the LLM's labels, and from no gold label but through their weights: a fusion that begins with
-    them can be cross-fitted on the gold rows. Does nothing in the fit of another system.
+    them can be cross-fitted on the gold rows. Does nothing in the fit of another system, and where co-training itself learns
+    gold rows (`cotrain_rows` other than pool): what such an encoder says of them would be no evidence.
 
     Args:
         net: Which one, 1 or 2.
@@ -44,6 +45,9 @@ class ExportEncoder(Callback):
 
     def _save(self, trainer: Trainer, system: Any) -> None:
         if not trainer.is_global_zero:
+            return
+        if system.cotrain_rows != "pool":
+            rank_zero_info(f"No encoder is exported: with cotrain_rows={system.cotrain_rows!r} it has learned gold labels.")
             return
         target = Path(trainer.default_root_dir) / self.folder
         part = target.with_name(f".{target.name}.part")

@@ -86,8 +86,8 @@ class FusionHead(nn.Module, ABC):
             evidence: Out-of-sample opinions with labels.
 
         Returns:
-            (n, K) logits of the evidence, each row's as the head would give them had it not been fitted on that row, so that
-            the calibrator can learn from these rows, too; None where nobody knows them: then it is called again, with the train
-            rows alone, and validation rows are left to the calibrator.
+            (n, K) logits of the evidence, each row's as the head would give them (without `evidence.shift`) had it not been
+            fitted on that row, so that the calibrator can learn from these rows, too; None where nobody knows them: then it is
+            called again, with the train rows alone, and validation rows are left to the calibrator.
         """
         return None

@@ -111,7 +111,6 @@ class FusionLightningModule(ClassifierModule):
         self.encoder = TextEncoder(encoder, pooling, frozen_layers, gradient_checkpointing, encoder_config)
         self.hparams["encoder_config"] = self.encoder.plain_config
         self.classifier = nn.Linear(self.encoder.dim, len(labels))
-        self._initial_classifier = None if encoder_config else kept_classifier(encoder, labels, pooling, self.encoder.dim)
         self.dropout = nn.Dropout(dropout)
         shape = (len(labels), len(self.scorers) + 1, self.encoder.dim, task)
         with torch.random.fork_rng(devices=[]):
@@ -136,6 +135,7 @@ class FusionLightningModule(ClassifierModule):
                 "Way out: evidence: holdout or joint, or frozen_layers: -1."
             )
         self._initial_encoder: dict[str, Tensor] = {}
+        self._initial_classifier: dict[str, Tensor] | None = None
         self._vectors: dict[Split | None, Tensor] = {}
         keep_factories(
             self.hparams,
@@ -213,7 +213,7 @@ class FusionLightningModule(ClassifierModule):
         return {name: (module, self.lrs[name]) for name, module in modules.items()}
 
     def setup(self, stage: str) -> None:
-        """Keeps the pretrained weights, from which each phase's encoder starts, and compiles the encoder if asked.
+        """Keeps the weights from which each phase's encoder and classifier start, and compiles the encoder if asked.
 
         Raises:
             ConfigurationError: To be fitted again, though the encoder has seen all rows; DDP would wait for unused weights; or
@@ -231,6 +231,9 @@ class FusionLightningModule(ClassifierModule):
             let_ddp_rest(self.trainer.strategy, "each phase of this fit trains some groups only", ", or evidence: joint")
         if stage == "fit" and not self.encoder.frozen and len(self.phases()) > 2:
             self._initial_encoder = {name: value.clone() for name, value in self.encoder.state_dict().items()}
+        if stage == "fit":
+            name = str(self.hparams["encoder"])
+            self._initial_classifier = kept_classifier(name, self.labels, self.encoder.pooling, self.encoder.dim)
         if self.compile_encoder:
             self.encoder.model.compile()
         super().setup(stage)

@@ -27,6 +27,15 @@ def test_rows_drawn_alike_have_no_shift() -> None:
     assert share_shift(torch.arange(4).repeat_interleave(50), torch.full((60,), 2), 4) is None
 
 
+def test_too_few_rows_of_every_class_tell_nothing_to_either() -> None:
+    even, others = torch.arange(20).repeat_interleave(50), torch.arange(6).repeat_interleave(4)
+    assert share_shift(even, others, 20) is None
+    assert thinned_to(even, others, 0).all()
+    nothing = torch.zeros(0, dtype=torch.long)
+    assert share_shift(nothing, nothing, 20) is None
+    assert thinned_to(nothing, nothing, 0).shape == (0,)
+
+
 def test_rows_of_even_classes_are_thinned_to_the_shares_of_the_others() -> None:
     even, others = torch.arange(4).repeat_interleave(50), drawn(230, 0)
     kept = thinned_to(even, others, 3)

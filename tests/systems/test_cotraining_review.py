@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor
 from transformers import AutoModel, AutoTokenizer
 
 from lf_lightning.callbacks import ExportEncoder, ReviewLabels
+from lf_lightning.dynamics import Uniform
 from lf_lightning.encoders import kept_classifier
 from lf_lightning.errors import ConfigurationError
 from tests.systems.cotraining_parts import fit_pair, rows_of
@@ -90,15 +92,34 @@ def test_a_fusion_begins_with_the_exported_classifier(world: Path, tmp_path: Pat
         with pytest.warns(UserWarning, match="is not used"):
             assert kept_classifier(folder, labels, pooling, 32) is None  # type: ignore[arg-type]
     assert kept_classifier(str(world / "encoder"), ["sport", "politics"], "mean", 32) is None
-    file = tmp_path / "pair/encoder/classifier.safetensors"
-    with pytest.raises(ConfigurationError, match=r"\(3, 32\), and not \(3, 64\).*delete that file"):
-        kept_classifier(folder, ["sport", "politics", "science"], "mean", 64)
-    save_file({"weight": torch.zeros(3, 32), "bias": torch.zeros(3)}, file)
-    with pytest.raises(ConfigurationError, match="cannot be used"):
-        kept_classifier(folder, ["sport", "politics", "science"], "mean", 32)
+
+
+def test_a_classifier_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    labels, file = ["a", "b", "c"], tmp_path / "classifier.safetensors"
+    good = {"weight": torch.zeros(3, 8), "bias": torch.zeros(3)}
+    about = {"labels": json.dumps(labels), "pooling": "mean"}
+    wrong: dict[str, tuple[dict[str, Tensor], dict[str, str]]] = {
+        "its weight is not": ({**good, "weight": torch.zeros(3, 4)}, about),
+        "its bias is not": ({**good, "bias": torch.tensor([0.0, torch.nan, 0.0])}, about),
+        "float32": ({**good, "weight": torch.zeros(3, 8, dtype=torch.complex64)}, about),
+        "no list of names": (good, {**about, "labels": '{"a": 1}'}),
+        "recursion": (good, {**about, "labels": "[" * 100_000}),
+        "bias": ({"weight": good["weight"]}, about),
+    }
+    for message, (tensors, metadata) in wrong.items():
+        save_file(tensors, file, metadata)
+        with pytest.raises(ConfigurationError, match=f"(?s)classifier.safetensors in its folder.*{message}.*delete that file"):
+            kept_classifier(str(tmp_path), labels, "mean", 8)
     file.write_bytes(b"not a file of tensors")
     with pytest.raises(ConfigurationError, match="cannot be used"):
-        kept_classifier(folder, ["sport", "politics", "science"], "mean", 32)
+        kept_classifier(str(tmp_path), labels, "mean", 8)
+    save_file(good, file)  # without our labels: somebody else's
+    assert kept_classifier(str(tmp_path), labels, "mean", 8) is None
+
+
+def test_an_encoder_that_has_learned_gold_labels_is_not_exported(world: Path, tmp_path: Path) -> None:
+    fit_pair(world, tmp_path, [ExportEncoder()], finetune_epochs=0, cotrain_rows="both", weights_epochs=0, weighting=Uniform)
+    assert not (tmp_path / "encoder").exists()
 
 
 def test_a_resumed_fit_shows_every_epoch_once(world: Path, tmp_path: Path) -> None:
