@@ -50,11 +50,15 @@ FURTHER = (
 )
 
 
+EVENTS = ["kaikoura", "canada"]
+"""The events of a plain run; Maria has three times the rows."""
+
+
 def main() -> None:
     """Runs the cells that are not there, until the minutes are over, and writes the record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--events", nargs="+", default=["kaikoura", "canada"], choices=["kaikoura", "canada", "maria"])
+    parser.add_argument("--events", nargs="+", default=EVENTS, choices=[*EVENTS, "maria"])
     parser.add_argument("--sizes", nargs="+", type=int, default=[50, 10], choices=[5, 10, 25, 50])
     parser.add_argument("--subsets", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--methods", nargs="+", default=[*MAIN, *FURTHER], choices=[*MAIN, *FURTHER, *CONSISTENCY])
@@ -149,6 +153,8 @@ def write_record(cells: Path, options: argparse.Namespace) -> None:
     command = "python -m benchmarks.cotraining --data FOLDER"
     if options.steps != [28, 70, 14]:
         command += f" --steps {' '.join(map(str, options.steps))}"
+    if further := sorted({f"--events {event} --sizes {count}" for event, count, _ in found if event not in EVENTS}):
+        command += f" (then with {'; '.join(further)})"
     record.write(options.out, claim_of(tables), figures, command, sorted({subset for _, _, subset in found}))
 
 

@@ -80,7 +80,7 @@ BENCHMARKS = (
     Small("goemotions", "--seeds 0 --share 0.1", _NEWS, 6, True),
     Small(
         "cotraining",
-        "--events kaikoura --sizes 50 --subsets 1 --methods co-training 'gold only' 'LLM labels only'",
+        "--events kaikoura --sizes 50 --subsets 1 --methods co-training 'weights = 1' 'LLM labels only'",
         _NEWS,
         12,
         True,
