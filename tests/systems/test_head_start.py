@@ -83,3 +83,20 @@ def test_the_epochs_of_the_head_compare_shifted_logits(world: Path, tmp_path: Pa
     for told, expected in seen:
         torch.testing.assert_close(told, expected)
     assert torch.equal(module.evidence.state()["shift"], module.evidence.shift)  # a resumed fit has it
+
+
+def test_a_fit_resumed_among_the_epochs_of_the_head_has_the_shift(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Keep(Callback):
+        def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
+            if pl_module.phase_of(trainer.current_epoch)[1:] == (pl_module.phases()[-1], 0):
+                trainer.save_checkpoint(tmp_path / "kept.ckpt")
+
+    monkeypatch.setattr(class_shares, "SIGNIFICANT", 2.0)
+    whole = fit(world, tmp_path / "whole", [Keep()])
+    again = fit(world, tmp_path / "again", ckpt_path=tmp_path / "kept.ckpt")
+    assert again.evidence.shift is not None
+    assert torch.equal(again.evidence.shift, whole.evidence.shift)
+    for name, value in whole.head.state_dict().items():
+        assert torch.equal(value, again.head.state_dict()[name]), name
