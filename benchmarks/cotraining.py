@@ -25,7 +25,7 @@ import pandas as pd
 from benchmarks import record
 from benchmarks.cotraining_cell import ENCODER, LLM, data_of, fit_cell
 from benchmarks.cotraining_consistency import CONSISTENCY, consistency
-from benchmarks.cotraining_figures import NEEDED, claim_of, figures_of, table
+from benchmarks.cotraining_figures import EVENTS, NEEDED, claim_of, figures_of, table
 from benchmarks.cotraining_vectors import self_training
 from benchmarks.fits import work_folder
 from benchmarks.fusion_llm_labels import SETS, store_of
@@ -50,15 +50,11 @@ FURTHER = (
 )
 
 
-EVENTS = ["kaikoura", "canada"]
-"""The events of a plain run; Maria has three times the rows."""
-
-
 def main() -> None:
     """Runs the cells that are not there, until the minutes are over, and writes the record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--events", nargs="+", default=EVENTS, choices=[*EVENTS, "maria"])
+    parser.add_argument("--events", nargs="+", default=list(EVENTS), choices=[*EVENTS, "maria"])
     parser.add_argument("--sizes", nargs="+", type=int, default=[50, 10], choices=[5, 10, 25, 50])
     parser.add_argument("--subsets", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--methods", nargs="+", default=[*MAIN, *FURTHER], choices=[*MAIN, *FURTHER, *CONSISTENCY])

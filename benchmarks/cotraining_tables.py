@@ -37,10 +37,14 @@ def _events(tables: Mapping[str, Mapping[str, Any]]) -> str:
     """The main differences on each event, which differ in how good the LLM is."""
     known = dict.fromkeys((event, pair) for t in tables.values() for event, pairs in t["events"].items() for pair in pairs)
     lines = [
-        [f"{SET_NAMES.get(event, event)}: {pair}", *_gaps(t["events"].get(event, {}).get(pair) for t in tables.values())]
+        [f"{_event(event)}: {pair}", *_gaps(t["events"].get(event, {}).get(pair) for t in tables.values())]
         for event, pair in known
     ]
     return markdown(["by event, points [95 %]", *_columns(tables)], lines)
+
+
+def _event(name: str) -> str:
+    return " and ".join(SET_NAMES.get(event, event) for event in name.split(" and "))
 
 
 def losers(tables: Mapping[str, Mapping[str, Any]]) -> str:

@@ -92,6 +92,10 @@ def test_tables_say_where_co_training_loses() -> None:
     assert made["minus"]["co-training"]["weights = 1"]["accuracy"]["high"] < 0
     gaps = [made["events"][event]["co-training − weights = 1"]["accuracy"]["mean"] for event in ("canada", "kaikoura")]
     assert np.mean(gaps) == pytest.approx(made["minus"]["co-training"]["weights = 1"]["accuracy"]["mean"])
+    more = {**found, **{("maria", *key[1:]): cell for key, cell in found.items() if key[0] == "canada"}}
+    events = table(more, [*MAIN, *FURTHER], "gpt_4o")["events"]
+    assert set(events) == {"canada", "kaikoura", "maria", "kaikoura and canada"}
+    assert events["kaikoura and canada"]["co-training − weights = 1"] == made["minus"]["co-training"]["weights = 1"]
     assert set(made["minus"][FUSED]) == {"co-training", "gpt_4o", "two-net ensemble" + POOLED}
     assert made["further"]["confidence only"]["cells"] == 1
     assert made["weights"]["co-training"] == {"first 1": pytest.approx(0.7), "first 2": pytest.approx(0.8)}
@@ -181,7 +185,7 @@ def test_methods_of_another_library_learn_where_it_is_installed(method: str) -> 
     x = torch.eye(K, 6)[labels] + 0.2 * torch.randn(120, 6, generator=draw)
     known = torch.arange(120) < 30
     learner = consistency.learned(method, x[known], labels[known], x[~known], K, seed=0)
-    assert (learner.predict(x[~known]) == labels[~known]).float().mean() > 0.9
+    assert (learner.predict(x[~known]) == labels[~known]).float().mean() > 0.8  # by chance a third
 
 
 def test_vectors_of_an_event_are_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
